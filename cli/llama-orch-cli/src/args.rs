@@ -1,0 +1,163 @@
+//! What can be typed. Parsing only: every value is checked as far as that needs no daemon.
+
+mod duration;
+mod task;
+
+use std::path::PathBuf;
+
+use api_types::{PoolId, TaskId, TaskState};
+use clap::{Args, Parser, Subcommand};
+use secrecy::SecretString;
+
+use crate::exit;
+
+pub use task::TaskArgs;
+
+/// Submit tasks to a llama-orch orchestrator, stream their text, see what runs where.
+///
+/// Text goes to stdout exactly as the model writes it; everything else that is said to a person goes to stderr.
+#[derive(Debug, Parser)]
+#[command(name = "llama-orch", version, max_term_width = 100, after_help = exit::help())]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What holds for every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Where orchestratord is: host:port or a URL [env: ORCHD_URL, ORCHD_ADDR] [default: http://127.0.0.1:8080]
+    #[arg(long, global = true, value_name = "ADDR")]
+    pub addr: Option<String>,
+    /// The token to show [env: AUTH_TOKEN]. Other users see the flag in the process list: prefer the variable or
+    /// the file
+    #[arg(long, global = true, value_name = "TOKEN")]
+    pub auth_token: Option<SecretString>,
+    /// A file that holds the token and that only its owner can read [env: AUTH_TOKEN_FILE]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "auth_token")]
+    pub auth_token_file: Option<PathBuf>,
+    /// Write JSON to stdout, and nothing else: one document, or one line per event of a stream
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Never colour [env: NO_COLOR]
+    #[arg(long, global = true)]
+    pub no_color: bool,
+    /// Say nothing on stderr but errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Submit a task and stream its text. Ctrl-C cancels the task; pressed again, it leaves at once
+    Run(Box<TaskArgs>),
+    /// Submit, follow, cancel and list tasks
+    #[command(subcommand)]
+    Task(TaskCommand),
+    /// List the pools: what serves which model on which GPUs, and whether it is ready
+    Pools,
+    /// Look at one pool
+    #[command(subcommand)]
+    Pool(PoolCommand),
+    /// List the GPU boxes and their GPUs
+    Nodes,
+    /// List what can be asked for right now
+    Capabilities,
+}
+
+/// What to do with tasks.
+#[derive(Debug, Subcommand)]
+pub enum TaskCommand {
+    /// Submit a task and print its id, without waiting for it
+    Submit(Box<TaskArgs>),
+    /// Follow a task's text, from its beginning or after an event. Ctrl-C cancels the task
+    Stream {
+        /// The task
+        task: TaskId,
+        /// Go on after this event, as `--json` shows its id
+        #[arg(long, value_name = "ID")]
+        last_event_id: Option<String>,
+    },
+    /// Cancel a task; a finished one stays as it is
+    Cancel {
+        /// The task
+        task: TaskId,
+    },
+    /// Show where a task is: state, position, times, tokens
+    Show {
+        /// The task
+        task: TaskId,
+    },
+    /// List tasks, newest first
+    List {
+        /// Only tasks in this state: queued, running, completed, failed, canceled, expired or evicted
+        #[arg(long, value_name = "STATE")]
+        state: Option<TaskState>,
+        /// Most tasks to list
+        #[arg(long, value_name = "N")]
+        limit: Option<u32>,
+        /// Where the page before ended
+        #[arg(long, value_name = "CURSOR")]
+        cursor: Option<String>,
+    },
+}
+
+/// What to do with one pool.
+#[derive(Debug, Subcommand)]
+pub enum PoolCommand {
+    /// Show whether a pool is ready and, if not, why
+    Health {
+        /// The pool
+        pool: PoolId,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn help(path: &[&str]) -> String {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let found = path
+            .iter()
+            .fold(&mut command, |at, name| at.find_subcommand_mut(name).unwrap());
+        found.render_long_help().to_string()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_texts() {
+        insta::assert_snapshot!("help", help(&[]));
+        insta::assert_snapshot!("help_run", help(&["run"]));
+        insta::assert_snapshot!("help_task", help(&["task"]));
+        insta::assert_snapshot!("help_task_stream", help(&["task", "stream"]));
+        insta::assert_snapshot!("help_task_list", help(&["task", "list"]));
+        insta::assert_snapshot!("help_pool_health", help(&["pool", "health"]));
+    }
+
+    #[test]
+    fn the_token_is_not_in_what_is_printed_of_the_arguments() {
+        let cli = Cli::try_parse_from(["llama-orch", "--auth-token", "hunter2", "pools"]).unwrap();
+        assert!(!format!("{cli:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn global_options_may_follow_the_command() {
+        let cli = Cli::try_parse_from(["llama-orch", "pools", "--json", "--addr", "box:1", "-q"]).unwrap();
+        assert!(cli.global.json && cli.global.quiet);
+        assert_eq!(cli.global.addr.as_deref(), Some("box:1"));
+    }
+}

@@ -1,0 +1,51 @@
+//! Why a command could not do its work, and the exit that stands for it.
+
+use std::io;
+
+use api_types::FieldError;
+use config_schema::ConfigErrors;
+use llama_orch_client::ClientError;
+
+use crate::exit::Exit;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The request breaks a rule that needs no daemon to be checked.
+    #[error("the request is not usable")]
+    Request(#[from] FieldError),
+    #[error("{what} failed")]
+    Io {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    /// Whoever read the output went away: no reason to complain, and nobody to complain to.
+    #[error("nobody reads the output")]
+    OutputClosed,
+}
+
+impl Failure {
+    pub(crate) fn io(what: &'static str, source: io::Error) -> Self {
+        Self::Io { what, source }
+    }
+
+    pub(crate) fn output(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::OutputClosed,
+            _ => Self::io("writing to stdout", error),
+        }
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Client(error) => Exit::of_client(error),
+            Self::Config(_) | Self::Request(_) => Exit::Usage,
+            Self::Io { .. } => Exit::Io,
+            Self::OutputClosed => Exit::Success,
+        }
+    }
+}

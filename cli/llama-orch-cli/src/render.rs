@@ -1,0 +1,14 @@
+//! Answers as text. Pure functions: no terminal, no clock, no network. Text that comes from elsewhere is cleaned of
+//! control characters first; only a task's own output is never touched.
+
+pub(crate) mod capabilities;
+pub(crate) mod events;
+pub(crate) mod failure;
+pub(crate) mod nodes;
+pub(crate) mod pools;
+pub(crate) mod table;
+pub(crate) mod tasks;
+mod text;
+
+#[cfg(test)]
+mod samples;

@@ -1,0 +1,8 @@
+//! The built command as a process of its own, against a server whose answers each test scripts.
+
+mod failures;
+mod json;
+mod process;
+mod run;
+mod server;
+mod signals;

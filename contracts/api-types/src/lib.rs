@@ -1,0 +1,33 @@
+//! The one vocabulary of llama-orch: ids, enums, wire structs, error codes with their HTTP status,
+//! and stream events. Every other crate takes its names from here.
+//!
+//! Nothing here does I/O, reads a clock, or decides anything: types, their validation and their
+//! wire form only.
+
+pub mod capabilities;
+pub mod error;
+pub mod event;
+pub mod ids;
+pub mod link;
+pub mod list;
+pub mod log;
+pub mod model_ref;
+pub mod placement;
+pub mod pool;
+pub mod task;
+mod validate;
+
+pub use error::{ErrorBody, ErrorCode, PolicyLabel};
+pub use event::{
+    EndEvent, FinishReason, MetricsEvent, NarrationEvent, Phase, StartedEvent, TaskEvent, TokenEvent,
+};
+pub use ids::{CorrelationId, EngineId, ModelId, NodeId, PoolId, ReplicaId, SessionId, TaskId};
+pub use list::{NodeList, PoolList, TaskList, TaskQuery};
+pub use log::LogFormat;
+pub use model_ref::{ModelRef, ModelRefError};
+pub use placement::{PlacementMode, PlacementOverrides};
+pub use task::{
+    Determinism, EngineKind, KvHint, OutputMode, Priority, Sampling, TaskReceipt, TaskRequest, TaskState,
+    TaskStatus, Workload,
+};
+pub use validate::{FieldError, Limits};

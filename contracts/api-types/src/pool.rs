@@ -1,0 +1,301 @@
+//! What a pool is and how it fares, as the daemons tell each other and the API tells clients.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::ids::{EngineId, ModelId, NodeId, PoolId, ReplicaId};
+use crate::model_ref::ModelRef;
+use crate::task::{EngineKind, Workload};
+
+/// One GPU as NVML shows it. Values NVML does not support on a card are absent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct GpuReport {
+    /// `GPU-…`; the identity of the card.
+    pub uuid: String,
+    /// NVML index; may change across boots.
+    pub index: u32,
+    /// Product name.
+    pub name: String,
+    /// `major.minor`.
+    pub compute_capability: String,
+    /// Bytes.
+    pub memory_total_bytes: u64,
+    /// Bytes free now, whoever uses the rest.
+    pub memory_free_bytes: u64,
+    /// Bytes used now by all processes.
+    pub memory_used_bytes: u64,
+    /// 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utilization_percent: Option<u32>,
+    /// °C.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature_c: Option<u32>,
+    /// Milliwatts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power_mw: Option<u32>,
+}
+
+/// The NVIDIA driver of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DriverReport {
+    /// Kernel driver version.
+    pub driver_version: String,
+    /// Highest CUDA version the driver supports, `major.minor`.
+    pub cuda_version: String,
+}
+
+/// Where a replica (one engine process) is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicaState {
+    /// Checked before a start: devices, model file, engine binary.
+    Preflight,
+    /// The process runs, the engine does not answer yet.
+    Starting,
+    /// The engine answers that it loads the model.
+    Loading,
+    /// Health passed; takes work.
+    Ready,
+    /// Takes no new work.
+    Draining,
+    /// Waits before the next start.
+    Backoff,
+    /// Stopped on purpose.
+    Stopped,
+    /// The restart budget is used up, or a start can never succeed.
+    Failed,
+}
+
+impl ReplicaState {
+    /// The wire name; also the metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Preflight => "preflight",
+            Self::Starting => "starting",
+            Self::Loading => "loading",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Backoff => "backoff",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Why a pool or replica is not ready. A closed set: clients and metrics match on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum UnreadyCause {
+    /// NVML or the driver does not answer.
+    DriverUnavailable,
+    /// A device of the mask is not there.
+    DeviceMissing,
+    /// The model file is not there or not readable.
+    ModelMissing,
+    /// The engine binary is not there or not executable.
+    EngineMissing,
+    /// The process has started, the model is loading.
+    Loading,
+    /// The engine did not become healthy within its load deadline.
+    LoadTimeout,
+    /// The engine ran out of GPU memory.
+    VramOom,
+    /// The engine was killed for host memory.
+    HostOom,
+    /// The driver or the GPU failed under the engine.
+    GpuError,
+    /// The engine's port was taken.
+    PortTaken,
+    /// The engine refused the model file.
+    BadModel,
+    /// The engine ended for another reason.
+    EngineExited,
+    /// The engine stopped answering health.
+    EngineUnhealthy,
+    /// Another start is due after a pause.
+    RestartBackoff,
+    /// Too many restarts; needs a person.
+    RestartBudgetExhausted,
+    /// On purpose.
+    Draining,
+    /// On purpose.
+    Stopped,
+    /// The node has not been heard of for too long.
+    NodeStale,
+}
+
+/// Measured speed of a pool; absent until measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PerfHints {
+    /// Prefill speed, tokens per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill_tps: Option<f64>,
+    /// Decode speed of one slot, tokens per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode_tps: Option<f64>,
+}
+
+/// One engine process as its pool-managerd sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicaReport {
+    /// The replica.
+    pub replica_id: ReplicaId,
+    /// Where it is in its life.
+    pub state: ReplicaState,
+    /// Counts starts of this replica; a new process has a new generation.
+    pub generation: u64,
+    /// Base URL of the engine on its node (loopback); absent while there is no process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The engine's own API key for this generation. Only ever sent between the daemons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub endpoint_key: Option<String>,
+    /// Slots the engine reports; absent before it is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots_total: Option<u32>,
+    /// Context per slot the engine reports, tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ctx_per_slot: Option<u32>,
+    /// The engine's build as it reports it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_version: Option<String>,
+    /// Process id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Starts after the first in the current budget window.
+    pub restarts: u32,
+    /// Why it is not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<UnreadyCause>,
+    /// The engine's last error lines, redacted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// One pool as its pool-managerd sees it: always the full state, never a delta.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PoolReport {
+    /// The pool.
+    pub pool_id: PoolId,
+    /// Its engine.
+    pub engine: EngineKind,
+    /// The engine catalog's entry, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_catalog_id: Option<EngineId>,
+    /// `sha256:…` of the engine's binary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_digest: Option<String>,
+    /// The name clients use for the model.
+    pub model_id: ModelId,
+    /// What the pool was configured with.
+    pub model_ref: ModelRef,
+    /// `sha256:…` of the model file, once computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_digest: Option<String>,
+    /// Size of the model file, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_bytes: Option<u64>,
+    /// Context per slot, tokens: what the engine reports, else what is configured.
+    pub ctx_max: u32,
+    /// GPU UUIDs the engine may see.
+    pub device_mask: Vec<String>,
+    /// What the engine can do.
+    pub supported_workloads: Vec<Workload>,
+    /// Whether the engine runs with settings that make output reproducible.
+    pub deterministic: bool,
+    /// Counts configuration changes of the pool.
+    pub generation: u64,
+    /// Whether new work is refused on purpose.
+    pub draining: bool,
+    /// Its engine processes.
+    pub replicas: Vec<ReplicaReport>,
+    /// Why no replica is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<UnreadyCause>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl PoolReport {
+    /// Whether at least one replica takes work.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.draining && self.replicas.iter().any(|r| r.state == ReplicaState::Ready)
+    }
+}
+
+/// One pool as `GET /v1/pools` of the orchestrator shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PoolStatus {
+    /// The pool.
+    pub pool_id: PoolId,
+    /// The node it runs on.
+    pub node_id: NodeId,
+    /// Its engine.
+    pub engine: EngineKind,
+    /// The engine's build, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_version: Option<String>,
+    /// The name clients use for the model.
+    pub model_id: ModelId,
+    /// What the pool was configured with.
+    pub model_ref: ModelRef,
+    /// `sha256:…` of the model file, once computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_digest: Option<String>,
+    /// Context per slot, tokens.
+    pub ctx_max: u32,
+    /// GPU UUIDs.
+    pub device_mask: Vec<String>,
+    /// Slots of its ready replicas.
+    pub slots_total: u32,
+    /// Slots without a lease.
+    pub slots_free: u32,
+    /// Measured speed.
+    pub perf: PerfHints,
+    /// Liveness, readiness and why.
+    pub health: PoolHealth,
+    /// Its engine processes.
+    pub replicas: Vec<ReplicaReport>,
+}
+
+/// `GET /v1/pools/{id}/health`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PoolHealth {
+    /// The node was heard of lately.
+    pub live: bool,
+    /// New work may be placed here.
+    pub ready: bool,
+    /// New work is refused on purpose.
+    pub draining: bool,
+    /// Counts configuration changes of the pool.
+    pub generation: u64,
+    /// Why it is not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<UnreadyCause>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The engine's last error lines, redacted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Live numbers.
+    pub metrics: PoolMetrics,
+}
+
+/// Live numbers of a pool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PoolMetrics {
+    /// Slots of its ready replicas.
+    pub slots_total: u32,
+    /// Slots without a lease.
+    pub slots_free: u32,
+    /// Tasks running.
+    pub active_leases: u32,
+    /// Restarts of its engines since the node's daemon started.
+    pub restarts: u32,
+}

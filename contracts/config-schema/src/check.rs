@@ -1,0 +1,157 @@
+//! Rules that span several keys, or that a single value's type cannot say.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use api_types::EngineKind;
+use secrecy::ExposeSecret;
+
+use crate::engine_args;
+use crate::error::Problem;
+use crate::load::Origins;
+use crate::pool_managerd::Pool;
+use crate::{Auth, Config, Nodes};
+
+/// Engines that pools can be configured for: those with a launcher and an adapter.
+const SUPPORTED_ENGINES: [EngineKind; 1] = [EngineKind::Llamacpp];
+
+/// Most extra arguments or variables of an engine.
+const MAX_ENGINE_EXTRAS: usize = 256;
+
+struct Checks<'a> {
+    origins: &'a Origins,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Checks<'_> {
+    fn ensure(&mut self, holds: bool, key: &str, rule: impl Into<String>) {
+        if !holds {
+            let origin = self.origins.of(key).clone();
+            self.problems.push(Problem::new(origin, key, rule));
+        }
+    }
+}
+
+pub(crate) fn config(config: &Config, origins: &Origins, problems: &mut Vec<Problem>) {
+    let mut checks = Checks { origins, problems };
+    auth(&config.auth, &mut checks);
+    nodes(&config.orchestratord.nodes, &mut checks);
+    checks.ensure(
+        !config.log.level.trim().is_empty(),
+        "log.level",
+        "must not be empty",
+    );
+    let mut ids = BTreeSet::new();
+    for (index, pool) in config.pool_managerd.pools.iter().enumerate() {
+        let at = |name: &str| format!("pool_managerd.pools[{index}]{name}");
+        checks.ensure(
+            ids.insert(&pool.id),
+            &at(".id"),
+            format!("{} is used twice", pool.id),
+        );
+        self::pool(pool, &at, &mut checks);
+    }
+}
+
+fn auth(auth: &Auth, checks: &mut Checks<'_>) {
+    checks.ensure(
+        !auth.trust_proxy || !auth.trusted_proxies.is_empty(),
+        "auth.trust_proxy",
+        "needs at least one address in auth.trusted_proxies",
+    );
+}
+
+fn nodes(nodes: &Nodes, checks: &mut Checks<'_>) {
+    let (stale, interval) = (nodes.stale_after_ms.ms(), nodes.heartbeat_interval_ms.ms());
+    checks.ensure(
+        stale > interval,
+        "orchestratord.nodes.stale_after_ms",
+        format!("is {stale}, must be above orchestratord.nodes.heartbeat_interval_ms, which is {interval}"),
+    );
+}
+
+fn pool(pool: &Pool, at: &dyn Fn(&str) -> String, checks: &mut Checks<'_>) {
+    checks.ensure(
+        SUPPORTED_ENGINES.contains(&pool.engine),
+        &at(".engine"),
+        format!(
+            "{} has no launcher in this version; supported: llamacpp",
+            pool.engine
+        ),
+    );
+    devices(pool, at, checks);
+    checks.ensure(
+        program(&pool.binary),
+        &at(".binary"),
+        "must be an absolute path or a bare name that PATH resolves",
+    );
+    let (initial, max) = (pool.restart.initial_ms.ms(), pool.restart.max_ms.ms());
+    checks.ensure(
+        initial <= max,
+        &at(".restart.initial_ms"),
+        format!("is {initial}, must not be above restart.max_ms, which is {max}"),
+    );
+    args(pool, at, checks);
+    env(pool, at, checks);
+}
+
+fn devices(pool: &Pool, at: &dyn Fn(&str) -> String, checks: &mut Checks<'_>) {
+    checks.ensure(
+        !pool.devices.is_empty(),
+        &at(".devices"),
+        "must name at least one GPU; there is no CPU inference",
+    );
+    let distinct: BTreeSet<_> = pool.devices.iter().collect();
+    checks.ensure(
+        distinct.len() == pool.devices.len(),
+        &at(".devices"),
+        "names a GPU twice",
+    );
+}
+
+/// A relative path would depend on the directory the daemon was started in.
+fn program(path: &Path) -> bool {
+    let bare = path.components().count() == 1 && path.file_name() == Some(path.as_os_str());
+    path.is_absolute() || bare
+}
+
+fn args(pool: &Pool, at: &dyn Fn(&str) -> String, checks: &mut Checks<'_>) {
+    let many = pool.args.len();
+    checks.ensure(
+        many <= MAX_ENGINE_EXTRAS,
+        &at(".args"),
+        format!("has {many} arguments, at most {MAX_ENGINE_EXTRAS} are allowed"),
+    );
+    for (index, arg) in pool.args.iter().enumerate() {
+        let key = at(&format!(".args[{index}]"));
+        checks.ensure(!arg.contains('\0'), &key, "contains a NUL character");
+        if let Some(rule) = engine_args::refused_argument(arg) {
+            checks.ensure(false, &key, rule);
+        }
+    }
+}
+
+fn env(pool: &Pool, at: &dyn Fn(&str) -> String, checks: &mut Checks<'_>) {
+    let many = pool.env.len();
+    checks.ensure(
+        many <= MAX_ENGINE_EXTRAS,
+        &at(".env"),
+        format!("has {many} variables, at most {MAX_ENGINE_EXTRAS} are allowed"),
+    );
+    for (name, value) in &pool.env {
+        let key = at(&format!(".env.{name}"));
+        checks.ensure(
+            engine_args::is_variable_name(name),
+            &key,
+            "must be letters, digits and '_', not starting with a digit",
+        );
+        checks.ensure(
+            !value.expose_secret().contains('\0'),
+            &key,
+            "contains a NUL character",
+        );
+        if let Some(rule) = engine_args::refused_variable(name) {
+            checks.ensure(false, &key, rule);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! `[pool_managerd]`: one GPU box and its pools.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use api_types::{EngineKind, ModelId, ModelRef, NodeId, PoolId};
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::bounded::{Count, Ms};
+use crate::environment::node_id_from;
+use crate::text::{BaseUrl, GpuUuid, ListenAddr};
+
+/// The daemon of a GPU box.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PoolManagerd {
+    /// Where it listens. Default 127.0.0.1:9200; beyond loopback a token is required.
+    pub addr: ListenAddr,
+    /// The orchestrator it registers with. Default http://127.0.0.1:8080.
+    pub orchestrator_url: BaseUrl,
+    /// The URL the orchestrator reaches this daemon at. Default: `http://` and the bound address.
+    pub advertise_url: Option<BaseUrl>,
+    /// The node's name. Default: the host name, every character but letters, digits, `.`, `_` and
+    /// `-` replaced by `-`.
+    pub node_id: NodeId,
+    /// Path of the NVML library. Default: the one the dynamic linker finds.
+    pub nvml_library: Option<PathBuf>,
+    /// Where the daemon keeps what must survive its restart. Default: $STATE_DIRECTORY (set by the
+    /// service manager), else $XDG_STATE_HOME/llama-orch, else $HOME/.local/state/llama-orch, else
+    /// /var/lib/llama-orch.
+    pub state_dir: PathBuf,
+    /// Last output lines kept per replica. Default 200: a whole engine start at its usual verbosity.
+    pub log_lines: Count<10, 200, 10_000>,
+    /// The pools.
+    pub pools: Vec<Pool>,
+}
+
+impl Default for PoolManagerd {
+    fn default() -> Self {
+        Self {
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 9200)).into(),
+            orchestrator_url: BaseUrl::http(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
+            advertise_url: None,
+            node_id: node_id_from(""),
+            nvml_library: None,
+            state_dir: PathBuf::from("/var/lib/llama-orch"),
+            log_lines: Count::default(),
+            pools: Vec::new(),
+        }
+    }
+}
+
+/// One engine configuration on a set of GPUs. There is no setting that lets an engine compute on
+/// the CPU.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// The pool's name, unique in the file.
+    pub id: PoolId,
+    /// The engine.
+    pub engine: EngineKind,
+    /// What the engine loads, e.g. `file:/absolute/path/model.gguf`.
+    pub model: ModelRef,
+    /// The name clients use. Default: the last part of `model` without `.gguf`.
+    #[schemars(with = "Option<ModelId>")]
+    pub model_id: ModelId,
+    /// UUIDs of the GPUs the engine may see; at least one.
+    pub devices: Vec<GpuUuid>,
+    /// Requests one replica works on at a time. Default 1: every slot costs its own KV cache.
+    #[serde(default)]
+    pub slots: Count<1, 1, 256>,
+    /// Context per slot, tokens. Default 4096: fits beside a quantized 7 B model in 8 GiB.
+    #[serde(default)]
+    pub ctx: Count<256, 4_096, 16_777_216>,
+    /// Engine processes. Default 1.
+    #[serde(default)]
+    pub replicas: Count<1, 1, 16>,
+    /// The engine's program: an absolute path, or a bare name looked up in PATH. Default
+    /// `llama-server`.
+    #[serde(default = "default_binary")]
+    pub binary: PathBuf,
+    /// More arguments for the engine. Those that this daemon owns, or that would move work to the
+    /// CPU, are refused.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Environment of the engine, beside the little that this daemon sets. Values are treated as
+    /// secrets.
+    #[serde(default, serialize_with = "masked")]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub env: BTreeMap<String, SecretString>,
+    /// Longest time from start to health, ms. Default 10 min: a large model from a slow disk.
+    #[serde(default)]
+    pub load_timeout_ms: Ms<100, 600_000, 7_200_000>,
+    /// How often a running engine is asked for its health, ms. Default 1 s.
+    #[serde(default)]
+    pub health_interval_ms: Ms<20, 1_000, 60_000>,
+    /// Time between the polite and the forced stop, ms. Default 10 s.
+    #[serde(default)]
+    pub stop_grace_ms: Ms<0, 10_000, 300_000>,
+    /// Pauses between starts.
+    #[serde(default)]
+    pub restart: Restart,
+}
+
+fn default_binary() -> PathBuf {
+    PathBuf::from("llama-server")
+}
+
+fn masked<S: Serializer>(env: &BTreeMap<String, SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(env.keys().map(|name| (name, crate::dump::MASK)))
+}
+
+/// How often and how fast an engine is started again after it ended by itself.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Restart {
+    /// First pause, ms; doubles with every failure. Default 0.5 s.
+    pub initial_ms: Ms<10, 500, 600_000>,
+    /// Longest pause, ms. Default 1 min.
+    pub max_ms: Ms<10, 60_000, 3_600_000>,
+    /// Restarts allowed within the window; one more and the replica is failed until a person acts.
+    /// Default 6.
+    pub budget: Count<0, 6, 1_000>,
+    /// The window, ms. Default 10 min.
+    pub window_ms: Ms<1_000, 600_000, 86_400_000>,
+}

@@ -1,0 +1,257 @@
+//! Texts with a rule: listen addresses, URLs, host names, origins, GPU UUIDs. Parsed once, printed
+//! in normal form.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use url::{Host, Url};
+
+/// What a text should have been.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be {rule}")]
+pub struct TextError {
+    rule: &'static str,
+}
+
+const fn rule(rule: &'static str) -> TextError {
+    TextError { rule }
+}
+
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+        #[serde(try_from = "Cow<'_, str>", into = "String")]
+        #[schemars(with = "String")]
+        pub struct $name($inner);
+
+        impl TryFrom<Cow<'_, str>> for $name {
+            type Error = TextError;
+            fn try_from(text: Cow<'_, str>) -> Result<Self, TextError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+text!(
+    /// Where a daemon listens: `IP:port`. A name is refused because it may resolve beyond loopback.
+    ListenAddr(SocketAddr)
+);
+text!(
+    /// Base URL of a daemon: `http://` or `https://`, host, optional port and path prefix.
+    BaseUrl(String)
+);
+text!(
+    /// A name clients may put into `Host`: lower case, no port.
+    HostName(String)
+);
+text!(
+    /// An origin browsers may call from: `scheme://host[:port]`.
+    WebOrigin(String)
+);
+text!(
+    /// A GPU as NVML names it: `GPU-…` or `MIG-…`.
+    GpuUuid(String)
+);
+
+impl ListenAddr {
+    /// The address.
+    #[must_use]
+    pub const fn get(&self) -> SocketAddr {
+        self.0
+    }
+}
+
+impl ListenAddr {
+    /// Where a client on the same host reaches a daemon that listens here.
+    pub(crate) fn reachable(&self) -> SocketAddr {
+        match self.0 {
+            SocketAddr::V4(addr) if addr.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, addr.port()).into(),
+            SocketAddr::V6(addr) if addr.ip().is_unspecified() => (Ipv6Addr::LOCALHOST, addr.port()).into(),
+            addr => addr,
+        }
+    }
+}
+
+impl From<SocketAddr> for ListenAddr {
+    fn from(addr: SocketAddr) -> Self {
+        Self(addr)
+    }
+}
+
+impl FromStr for ListenAddr {
+    type Err = TextError;
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        text.parse()
+            .map(Self)
+            .map_err(|_| rule("IP:port, e.g. 127.0.0.1:8080 or [::1]:8080"))
+    }
+}
+
+impl BaseUrl {
+    /// The URL, without a trailing slash.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `http://` and the address.
+    #[must_use]
+    pub fn http(addr: SocketAddr) -> Self {
+        Self(format!("http://{addr}"))
+    }
+}
+
+impl FromStr for BaseUrl {
+    type Err = TextError;
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        // The text is not repeated in the error: it may carry a password.
+        let bad = || rule("http://host[:port] or https://host[:port], without user, query or fragment");
+        let url = Url::parse(text).map_err(|_| bad())?;
+        let plain = url.username().is_empty() && url.password().is_none();
+        let bare = url.query().is_none() && url.fragment().is_none();
+        let fits = matches!(url.scheme(), "http" | "https") && url.has_host() && plain && bare;
+        fits.then(|| Self(url.as_str().trim_end_matches('/').to_owned()))
+            .ok_or_else(bad)
+    }
+}
+
+impl HostName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HostName {
+    type Err = TextError;
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let bad = || rule("a host name or IP address without scheme, port or wildcard");
+        match Host::parse(text).map_err(|_| bad())? {
+            Host::Domain(name) if name.contains('*') || name.is_empty() => Err(bad()),
+            host => Ok(Self(host.to_string())),
+        }
+    }
+}
+
+impl WebOrigin {
+    /// The origin as browsers send it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for WebOrigin {
+    type Err = TextError;
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let bad = || rule("an origin: http(s)://host[:port], without a path");
+        let base: BaseUrl = text.parse().map_err(|_| bad())?;
+        let url = Url::parse(base.as_str()).map_err(|_| bad())?;
+        (url.path() == "/")
+            .then(|| Self(url.origin().ascii_serialization()))
+            .ok_or_else(bad)
+    }
+}
+
+impl GpuUuid {
+    /// The UUID.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for GpuUuid {
+    type Err = TextError;
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let tail = text.strip_prefix("GPU-").or_else(|| text.strip_prefix("MIG-"));
+        let fits = tail.is_some_and(|tail| {
+            (1..=96).contains(&tail.len()) && tail.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        });
+        let rule = rule("a GPU UUID as `nvidia-smi -L` prints it: GPU-… or MIG-…");
+        fits.then(|| Self(text.to_owned())).ok_or(rule)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn listen_addresses_are_ip_and_port() {
+        assert!("127.0.0.1:0".parse::<ListenAddr>().is_ok());
+        assert!("[::1]:8080".parse::<ListenAddr>().is_ok());
+        for bad in ["localhost:8080", "127.0.0.1", ":8080", "127.0.0.1:70000"] {
+            assert!(bad.parse::<ListenAddr>().is_err(), "{bad} was accepted");
+        }
+    }
+
+    #[test]
+    fn base_urls_lose_the_trailing_slash_and_refuse_secrets() {
+        assert_eq!(
+            "http://box:8080/".parse::<BaseUrl>().unwrap().as_str(),
+            "http://box:8080"
+        );
+        assert_eq!("https://a/b/".parse::<BaseUrl>().unwrap().as_str(), "https://a/b");
+        for bad in [
+            "box:8080",
+            "ftp://box",
+            "http://u:hunter2@box",
+            "http://box/?q",
+            "http://box/#f",
+            "http://",
+        ] {
+            let error = bad.parse::<BaseUrl>().unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn host_names_and_origins_have_a_normal_form() {
+        assert_eq!("MyBox".parse::<HostName>().unwrap().as_str(), "mybox");
+        assert_eq!("[::1]".parse::<HostName>().unwrap().as_str(), "[::1]");
+        for bad in ["", "*", "*.lan", "box:80", "http://box", "a b"] {
+            assert!(bad.parse::<HostName>().is_err(), "{bad} was accepted");
+        }
+        assert_eq!(
+            "HTTP://Box:80".parse::<WebOrigin>().unwrap().as_str(),
+            "http://box"
+        );
+        for bad in ["null", "*", "http://box/x", "box"] {
+            assert!(bad.parse::<WebOrigin>().is_err(), "{bad} was accepted");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_is_total_and_normal_forms_are_stable(text in "\\PC{0,40}") {
+            if let Ok(host) = text.parse::<HostName>() {
+                prop_assert_eq!(host.as_str().parse::<HostName>().unwrap(), host);
+            }
+            if let Ok(origin) = text.parse::<WebOrigin>() {
+                prop_assert_eq!(origin.as_str().parse::<WebOrigin>().unwrap(), origin);
+            }
+            let _ = text.parse::<GpuUuid>();
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The socket under a connection. When the server closes first, it says so and then reads on for a
+//! moment: closing with unread input resets the connection, and the reset can destroy the answer
+//! (a 413, a 401) before the client has read it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+/// Longest reading on after our end is closed.
+const LINGER: Duration = Duration::from_secs(2);
+/// Most bytes thrown away after our end is closed.
+const LINGER_BYTES: usize = 16 << 20;
+const CHUNK_BYTES: usize = 8 << 10;
+
+pub(crate) struct LingeringIo {
+    inner: TokioIo<TcpStream>,
+    closing: Closing,
+}
+
+enum Closing {
+    Open,
+    Lingering { until: Pin<Box<Sleep>>, budget: usize },
+    Done,
+}
+
+impl LingeringIo {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self {
+            inner: TokioIo::new(stream),
+            closing: Closing::Open,
+        }
+    }
+}
+
+impl Read for LingeringIo {
+    #[inline]
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl Write for LingeringIo {
+    #[inline]
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    #[inline]
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    #[inline]
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if matches!(this.closing, Closing::Open) {
+            ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
+            this.closing = Closing::Lingering {
+                until: Box::pin(sleep(LINGER)),
+                budget: LINGER_BYTES,
+            };
+        }
+        if let Closing::Lingering { until, budget } = &mut this.closing {
+            let over = until.as_mut().poll(cx).is_ready();
+            if !over {
+                ready!(poll_discard(this.inner.inner_mut(), budget, cx));
+            }
+            this.closing = Closing::Done;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Ready at the peer's end, at an error, or when the budget is used up.
+fn poll_discard(stream: &mut TcpStream, budget: &mut usize, cx: &mut Context<'_>) -> Poll<()> {
+    let mut chunk = [0; CHUNK_BYTES];
+    while *budget > 0 {
+        let mut buf = ReadBuf::new(&mut chunk);
+        if ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf)).is_err() || buf.filled().is_empty() {
+            break;
+        }
+        *budget = budget.saturating_sub(buf.filled().len());
+    }
+    Poll::Ready(())
+}

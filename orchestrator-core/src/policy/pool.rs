@@ -1,0 +1,135 @@
+//! What placement knows about each pool at one moment.
+
+use api_types::pool::{PoolReport, ReplicaState};
+use api_types::{EngineKind, ModelId, ModelRef, PoolId, Workload};
+use serde::{Deserialize, Serialize};
+
+/// All pools at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Changes whenever any pool below does.
+    pub version: u64,
+    /// The pools, in any order, each id once.
+    pub pools: Vec<PoolView>,
+}
+
+impl Snapshot {
+    /// Looks a pool up.
+    #[must_use]
+    pub fn pool(&self, id: &PoolId) -> Option<&PoolView> {
+        self.pools.iter().find(|pool| &pool.pool_id == id)
+    }
+
+    /// Takes a free slot of a pool and counts the version up.
+    ///
+    /// # Errors
+    /// [`NoFreeSlot`] if the pool is not there or all its slots are leased; nothing changes.
+    pub fn take_slot(&mut self, id: &PoolId) -> Result<(), NoFreeSlot> {
+        let mut pools = self.pools.iter_mut();
+        let pool = pools.find(|pool| &pool.pool_id == id && pool.slots_free > 0);
+        let pool = pool.ok_or(NoFreeSlot)?;
+        pool.slots_free -= 1;
+        self.version += 1;
+        Ok(())
+    }
+}
+
+/// The pool is not in the snapshot, or all its slots are leased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the pool has no free slot")]
+pub struct NoFreeSlot;
+
+/// One pool at one moment. Whole numbers only, so that a stored view reads back as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolView {
+    /// The pool.
+    pub pool_id: PoolId,
+    /// Whether it takes work, or will.
+    pub readiness: Readiness,
+    /// Its engine.
+    pub engine: EngineKind,
+    /// The name clients use for its model.
+    pub model_id: ModelId,
+    /// What it was configured with.
+    pub model_ref: ModelRef,
+    /// Context per slot, tokens.
+    pub ctx_max: u32,
+    /// What its engine can do.
+    pub workloads: Vec<Workload>,
+    /// Whether it promises reproducible output.
+    pub deterministic: bool,
+    /// GPU UUIDs its engine may see.
+    pub device_mask: Vec<String>,
+    /// Slots of its ready replicas.
+    pub slots_total: u32,
+    /// Slots without a lease.
+    pub slots_free: u32,
+    /// When it can start one more task, ms from now; absent until measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted_free_ms: Option<u64>,
+    /// Measured decode speed of one slot, thousandths of a token per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode_mtps: Option<u64>,
+    /// GPU memory nobody uses, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vram_free_bytes: Option<u64>,
+}
+
+impl PoolView {
+    /// Whether a task could start here at once.
+    #[must_use]
+    pub fn has_free_slot(&self) -> bool {
+        self.readiness == Readiness::Ready && self.slots_free > 0
+    }
+
+    pub(super) fn serves(&self, model: &ModelRef) -> bool {
+        // A served name is a reference of its own kind: one word, compared as text.
+        self.model_id.as_str() == model.as_str() || &self.model_ref == model
+    }
+
+    /// Whether the engine sees exactly the GPUs of a comma separated list.
+    pub(super) fn runs_on_exactly(&self, required: &str) -> bool {
+        let required = || required.split(',').map(str::trim);
+        required().all(|uuid| self.device_mask.iter().any(|own| own == uuid))
+            && self
+                .device_mask
+                .iter()
+                .all(|own| required().any(|uuid| uuid == own))
+    }
+}
+
+/// Whether a pool takes work, or will. An unknown or stale pool is never ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Readiness {
+    /// Takes work.
+    Ready,
+    /// Does not yet, and its node works on it: starting, loading, or waiting for the next start.
+    Starting,
+    /// Refuses new work on purpose.
+    Draining,
+    /// Not heard of, stopped or given up; nothing is under way.
+    Down,
+}
+
+impl Readiness {
+    /// Reads a pool's own report; `live` tells whether its node was heard of lately.
+    #[must_use]
+    pub fn of(report: &PoolReport, live: bool) -> Self {
+        use ReplicaState as S;
+        let any = |states: &[S]| report.replicas.iter().any(|r| states.contains(&r.state));
+        if !live {
+            Self::Down
+        } else if report.draining {
+            Self::Draining
+        } else if any(&[S::Ready]) {
+            Self::Ready
+        } else if any(&[S::Preflight, S::Starting, S::Loading, S::Backoff]) {
+            Self::Starting
+        } else if any(&[S::Draining]) {
+            Self::Draining
+        } else {
+            Self::Down
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Properties of the pure core against simple models, and a scripted simulator with golden output.
+
+mod it {
+    mod dispatch;
+    mod eta;
+    mod explain;
+    mod fixtures;
+    mod policy;
+    mod policy_properties;
+    mod queue;
+    mod readiness;
+    mod sim;
+    mod task;
+}

@@ -1,0 +1,46 @@
+//! The HTTP routes: thin handlers. Parse once into types, call one method, map one outcome.
+
+mod admission;
+mod control;
+mod ops;
+pub mod spec;
+mod stream;
+mod tasks;
+mod workers;
+
+pub(crate) use workers::ALWAYS_TOKEN;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use adapter_host::AdapterHost;
+use axum::Router;
+use config_schema::Placement;
+use tokio_util::sync::CancellationToken;
+
+use crate::dispatcher::Handle;
+use crate::metrics::Metrics;
+
+/// What handlers need: handles only, no locks.
+#[derive(Clone)]
+pub struct AppState {
+    /// The dispatcher.
+    pub dispatcher: Handle,
+    /// Engines, for tokenizing.
+    pub host: Arc<AdapterHost>,
+    /// Metric families.
+    pub metrics: Metrics,
+    /// Which placement overrides are allowed.
+    pub gates: Placement,
+    /// Silence after which a stream sends a comment.
+    pub heartbeat: Duration,
+    /// Raised when the daemon is to stop.
+    pub draining: CancellationToken,
+}
+
+/// All routes.
+pub fn router(state: AppState) -> Router {
+    let (data, _) = spec::data().split_for_parts();
+    let (control, _) = spec::control().split_for_parts();
+    data.merge(control).with_state(state)
+}

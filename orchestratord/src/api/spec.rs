@@ -1,0 +1,74 @@
+//! One declaration gives both the routes and their OpenAPI documents: `contracts/openapi/data.yaml`
+//! (tasks) and `control.yaml` (nodes, pools, workers, operations).
+
+use api_types::capabilities::API_VERSION;
+use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{AppState, control, ops, stream, tasks, workers};
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "llama-orch data plane",
+    description = "Admit tasks, stream their output, cancel them.",
+    license(name = "MIT OR Apache-2.0")
+))]
+struct Data;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "llama-orch control plane",
+    description = "Nodes, pools, capabilities, worker registration and operations.",
+    license(name = "MIT OR Apache-2.0")
+))]
+struct Control;
+
+/// Routes of the data plane.
+#[must_use]
+pub fn data() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(described(Data::openapi()))
+        .routes(routes!(tasks::submit, tasks::list))
+        .routes(routes!(tasks::show))
+        .routes(routes!(tasks::cancel))
+        .routes(routes!(stream::open))
+}
+
+/// Routes of the control plane.
+#[must_use]
+pub fn control() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(described(Control::openapi()))
+        .routes(routes!(control::capabilities))
+        .routes(routes!(control::nodes))
+        .routes(routes!(control::pools))
+        .routes(routes!(control::pool))
+        .routes(routes!(control::pool_health))
+        .routes(routes!(workers::register))
+        .routes(routes!(workers::heartbeat))
+        .routes(routes!(workers::deregister))
+        .routes(routes!(ops::metrics))
+        .routes(routes!(ops::healthz))
+        .routes(routes!(ops::readyz))
+        .routes(routes!(ops::openapi))
+}
+
+/// The document of both planes, as `GET /openapi.json` serves it.
+#[must_use]
+pub fn whole() -> Document {
+    let mut document = data().into_openapi();
+    document.merge(control().into_openapi());
+    document
+}
+
+fn described(mut document: Document) -> Document {
+    document.info.version = API_VERSION.into();
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    document
+        .components
+        .get_or_insert_default()
+        .security_schemes
+        .insert("bearer".into(), bearer.into());
+    document
+}

@@ -1,0 +1,109 @@
+//! Puts the daemon together and runs it: socket first, then the parts, then the order of stopping
+//! (ARCHITECTURE.md, "Shutdown order").
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use adapter_host::AdapterHost;
+use anyhow::Context as _;
+use config_schema::Config;
+use http_front::{Front, Limits, Listener, serve, shutdown};
+use llama_orch_client::{NodeClient, Timeouts};
+use narration_core::Narration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{self, AppState};
+use crate::dispatcher::{Dispatcher, Parts};
+use crate::engine_log::EngineLogs;
+use crate::metrics::Metrics;
+use crate::options;
+use crate::story::ACTOR;
+
+/// Serves until a signal says stop. The exit code tells a graceful end from a forced one.
+///
+/// # Errors
+/// Whatever keeps the daemon from starting.
+pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
+    let signals = shutdown::signals().context("signal handlers cannot be installed")?;
+    let draining = signals.graceful();
+    let front = Front::new(ACTOR, &config.auth, &config.http, config.orchestratord.addr.get())?
+        .always_token(api::ALWAYS_TOKEN);
+    let listener = Listener::bind(config.orchestratord.addr.get())?;
+    announce(&listener)?;
+    let daemon = Daemon::new(&config, draining)?;
+    tokio::select! {
+        biased;
+        signal = signals.immediate() => Ok(ExitCode::from(signal.exit_status())),
+        () = daemon.serve(front, listener, Limits::new(&config.http, &config.auth)) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The one line on standard output: where the daemon listens, for people and for whoever chose
+/// port 0.
+fn announce(listener: &Listener) -> std::io::Result<()> {
+    let addr = listener.local_addr();
+    Narration::new(ACTOR, "listen", &addr, "Listens for tasks.").emit();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "listening http://{addr}")?;
+    out.flush()
+}
+
+struct Daemon {
+    state: AppState,
+    dispatcher: Dispatcher,
+    tracker: TaskTracker,
+}
+
+impl Daemon {
+    fn new(config: &Config, draining: CancellationToken) -> anyhow::Result<Self> {
+        let metrics = Metrics::new().context("metric families cannot be registered")?;
+        let host = Arc::new(AdapterHost::new(options::adapters(config), &metrics.registry)?);
+        let nodes = NodeClient::new(config.auth.token.clone(), Timeouts::default())?;
+        let tracker = TaskTracker::new();
+        let parts = Parts {
+            host: Arc::clone(&host),
+            logs: Arc::new(EngineLogs::new(nodes)),
+            metrics: metrics.clone(),
+            tracker: tracker.clone(),
+            draining: draining.clone(),
+        };
+        let (dispatcher, handle) = Dispatcher::new(options::dispatcher(config), parts);
+        let state = AppState {
+            dispatcher: handle,
+            host,
+            metrics,
+            gates: config.orchestratord.placement,
+            heartbeat: options::heartbeat(config),
+            draining,
+        };
+        Ok(Self {
+            state,
+            dispatcher,
+            tracker,
+        })
+    }
+
+    /// Serves; when told to stop, the dispatcher ends every task with a frame first, then the
+    /// connections are drained.
+    async fn serve(self, front: Front, listener: Listener, limits: Limits) {
+        let stop_serving = CancellationToken::new();
+        let router = front.wrap(api::router(self.state));
+        let server = serve(listener, router, limits, stop_serving.clone());
+        let dispatching = async {
+            self.dispatcher.run().await;
+            Narration::new(
+                ACTOR,
+                "stop",
+                &"dispatcher",
+                "Every task has ended; connections are closed.",
+            )
+            .emit();
+            stop_serving.cancel();
+        };
+        let (_served, ()) = tokio::join!(server, dispatching);
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}

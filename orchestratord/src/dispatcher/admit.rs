@@ -1,0 +1,330 @@
+//! Admission: from a validated request to a receipt or a refusal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api_types::{
+    ErrorBody, ErrorCode, PoolId, Priority, StartedEvent, TaskEvent, TaskId, TaskReceipt, TaskRequest,
+    TaskState,
+};
+use narration_core::Narration;
+use orchestrator_core::dispatch::Job;
+use orchestrator_core::eta::{Demand, Estimate};
+use orchestrator_core::policy::{JobSpec, Outcome, PlacementDecision, PlacementInput, Requirements, decide};
+use orchestrator_core::queue::Admission as Pushed;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::handle::{Admission, Admitted, PromptTokens};
+use super::tasks::Task;
+use super::{Dispatcher, refuse};
+use crate::metrics::PoolLabels;
+use crate::receipt;
+use crate::story::ACTOR;
+use crate::task_log::TaskLog;
+
+impl Dispatcher {
+    /// Admits a task, or says why not (ORCH-3101 … ORCH-3107).
+    pub(super) fn admit(&mut self, admission: Admission) -> Admitted {
+        let now = Instant::now();
+        let id = admission
+            .request
+            .task_id
+            .unwrap_or_else(|| TaskId::new(Uuid::now_v7()));
+        let fingerprint = fingerprint(&admission.request);
+        if let Some(known) = self.tasks.get(&id) {
+            return known.repeated(id, &fingerprint);
+        }
+        if self.parts.draining.is_cancelled() {
+            return self.refused(&admission, refuse::shutting_down());
+        }
+        match self.consider(&admission, now) {
+            Considered::Feasible(spec, decision) => {
+                self.enqueue(id, admission, fingerprint, spec, &decision, now)
+            }
+            Considered::Count(count) => count,
+            Considered::Refused(body) => self.refused(&admission, *body),
+        }
+    }
+
+    /// Asks the policy. A prompt that is only bounded is counted before it is refused for its size.
+    fn consider(&mut self, admission: &Admission, now: Instant) -> Considered {
+        let spec = job_spec(&admission.request, admission.prompt_tokens);
+        let snapshot = self.planner.snapshot(&self.fleet, now);
+        let decision = decide(&PlacementInput::new(&spec, snapshot));
+        let Outcome::Refused(refused) = &decision.outcome else {
+            return Considered::Feasible(spec, decision);
+        };
+        if refused.refusal.code() == ErrorCode::InvalidParams
+            && matches!(admission.prompt_tokens, PromptTokens::AtMost(_))
+            && let Some(count) = self.tokenizer_of(&admission.request)
+        {
+            return Considered::Count(count);
+        }
+        self.parts
+            .metrics
+            .placement("refused", decision.log.pinned, false, 0);
+        let body = refuse::infeasible(&self.fleet, &admission.request, admission.prompt_tokens, refused);
+        Considered::Refused(Box::new(body))
+    }
+
+    /// A ready replica of the model whose tokenizer can count.
+    fn tokenizer_of(&self, request: &TaskRequest) -> Option<Admitted> {
+        let serves = |report: &api_types::pool::PoolReport| {
+            report.model_id.as_str() == request.model_ref.as_str() || report.model_ref == request.model_ref
+        };
+        let (pool_id, pool) = self
+            .fleet
+            .pools()
+            .find(|(_, pool)| pool.is_ready() && serves(&pool.report))?;
+        let replica_id = pool.a_ready_replica()?;
+        Some(Admitted::Count {
+            pool_id: pool_id.clone(),
+            replica_id,
+        })
+    }
+
+    fn enqueue(
+        &mut self,
+        id: TaskId,
+        admission: Admission,
+        fingerprint: [u8; 32],
+        spec: JobSpec,
+        decision: &PlacementDecision,
+        now: Instant,
+    ) -> Admitted {
+        let demand = self.demand(&admission);
+        let deadline = admission
+            .request
+            .deadline_ms
+            .map(|ms| now + Duration::from_millis(ms));
+        let ahead = self.queue.len();
+        let now_ms = self.now_ms(now);
+        let estimate = self
+            .planner
+            .estimate(&spec, &demand, &self.queue, ahead, (now, now_ms));
+        if let Some(body) = refuse::deadline(&admission.request, estimate.as_ref()) {
+            return self.refused(&admission, body);
+        }
+        let pushed = self
+            .queue
+            .push(id, admission.request.priority, now_ms, Job::new(spec.clone()));
+        let position = match pushed {
+            Pushed::Admitted { position } => position,
+            Pushed::AdmittedByEvicting { position, evicted } => {
+                self.evict(evicted.ticket.id);
+                position
+            }
+            Pushed::Refused { reason, .. } => {
+                let retry_after = self.retry_after(now);
+                let body = refuse::full(self.options.queue.full_policy, reason, retry_after);
+                self.parts.metrics.backpressure("any", self.policy_name());
+                return self.refused(&admission, body);
+            }
+        };
+        // The position is only known now; with it the estimate is the one to show.
+        let estimate = self
+            .planner
+            .estimate(&spec, &demand, &self.queue, position, (now, now_ms));
+        let receipt = self.receipt(id, position, estimate, decision.outcome.pool_id(), now);
+        let task = self.new_task(
+            id,
+            admission,
+            fingerprint,
+            spec,
+            deadline,
+            receipt.clone(),
+            demand,
+            now,
+        );
+        self.tell_admitted(id, &task);
+        self.tasks.insert(id, task);
+        self.dirty = true;
+        Admitted::Receipt(receipt)
+    }
+
+    fn receipt(
+        &self,
+        task_id: TaskId,
+        position: usize,
+        estimate: Option<Estimate>,
+        pool_id: Option<&PoolId>,
+        now: Instant,
+    ) -> TaskReceipt {
+        let full = self.queue.len() >= self.options.queue.capacity;
+        TaskReceipt {
+            task_id,
+            queue_position: u32::try_from(position).unwrap_or(u32::MAX),
+            predicted_start_ms: estimate.map(|e| e.start_ms),
+            predicted_end_ms: estimate.and_then(|e| e.end_ms),
+            backoff_ms: if full {
+                self.retry_after(now).unwrap_or(0)
+            } else {
+                0
+            },
+            pool_id: pool_id.cloned(),
+            stream_url: format!("/v1/tasks/{task_id}/stream"),
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the one place that puts a task together"
+    )]
+    fn new_task(
+        &self,
+        id: TaskId,
+        admission: Admission,
+        fingerprint: [u8; 32],
+        spec: JobSpec,
+        deadline: Option<Instant>,
+        receipt: TaskReceipt,
+        demand: Demand,
+        now: Instant,
+    ) -> Task {
+        let seed = admission.request.seed.unwrap_or_else(|| id.derived_seed());
+        Task {
+            admitted: Arc::new(receipt::Admitted {
+                at: now,
+                seed,
+                sampler_profile_version: admission.request.sampler_profile_version.clone(),
+            }),
+            fingerprint,
+            spec,
+            demand,
+            correlation: admission.correlation,
+            identity: admission.identity,
+            log: TaskLog::new(self.options.log),
+            state: TaskState::Queued,
+            deadline,
+            receipt,
+            lease: None,
+            attempts: 0,
+            ticket: None,
+            decision: None,
+            shown: None,
+            finish_reason: None,
+            error: None,
+            usage: api_types::task::Usage::default(),
+            request: admission.request,
+        }
+    }
+
+    /// The `started` frame, the narration and the counter of an admission.
+    fn tell_admitted(&self, id: TaskId, task: &Task) {
+        let receipt = &task.receipt;
+        let started = TaskEvent::Started(StartedEvent {
+            task_id: id,
+            queue_position: receipt.queue_position,
+            predicted_start_ms: receipt.predicted_start_ms,
+            predicted_end_ms: receipt.predicted_end_ms,
+            pool_id: receipt.pool_id.clone(),
+            model_ref: task.request.model_ref.clone(),
+            seed: Some(task.admitted.seed),
+            correlation_id: task.correlation.clone(),
+        });
+        // A fresh log takes its first frame.
+        let _room = task.log.start(&started);
+        let labels = PoolLabels::unplaced(task.request.engine, receipt.pool_id.as_ref());
+        self.parts.metrics.task_enqueued(&labels, task.priority());
+        let line = Narration::new(ACTOR, "admission", &id, admitted_sentence(task))
+            .queue_position(u64::from(receipt.queue_position))
+            .predicted_start_ms(receipt.predicted_start_ms)
+            .pool_id(receipt.pool_id.as_ref());
+        self.narrate(id, task, line);
+    }
+
+    fn demand(&self, admission: &Admission) -> Demand {
+        Demand {
+            tokens_in: match admission.prompt_tokens {
+                PromptTokens::AtMost(bytes) => self.planner.likely_tokens(bytes),
+                PromptTokens::Exactly(tokens) => tokens,
+            },
+            expected_out: admission.request.expected_tokens,
+            max_out: admission.request.max_tokens,
+        }
+    }
+
+    fn refused(&self, admission: &Admission, body: ErrorBody) -> Admitted {
+        let reason = refuse::reason_label(&body);
+        let engine = admission
+            .request
+            .engine
+            .map_or("any", api_types::EngineKind::as_str);
+        self.parts.metrics.task_rejected(engine, reason);
+        Narration::new(
+            ACTOR,
+            "rejection",
+            &admission.request.model_ref,
+            "Refuses a task at admission.",
+        )
+        .correlation_id(&admission.correlation)
+        .identity(&admission.identity)
+        .decision(&reason)
+        .emit();
+        Admitted::Refused(Box::new(body))
+    }
+}
+
+enum Considered {
+    Feasible(JobSpec, PlacementDecision),
+    Count(Admitted),
+    Refused(Box<ErrorBody>),
+}
+
+impl Task {
+    /// The answer to a repeated `POST` with the same id (ORCH-3105).
+    fn repeated(&self, id: TaskId, fingerprint: &[u8; 32]) -> Admitted {
+        if self.fingerprint == *fingerprint {
+            return Admitted::Receipt(self.receipt.clone());
+        }
+        let message = format!("task_id: {id} already names a task with another body");
+        Admitted::Refused(Box::new(ErrorBody::new(ErrorCode::Conflict, message)))
+    }
+}
+
+fn admitted_sentence(task: &Task) -> String {
+    let class = match task.priority() {
+        Priority::Interactive => "an interactive",
+        Priority::Batch => "a batch",
+    };
+    let ahead = match task.receipt.queue_position {
+        0 => "it is next".to_owned(),
+        1 => "1 task is ahead".to_owned(),
+        n => format!("{n} tasks are ahead"),
+    };
+    match task.receipt.predicted_start_ms {
+        Some(0) => format!("Admits {class} task; {ahead}, a slot is free."),
+        Some(ms) => format!(
+            "Admits {class} task; {ahead}, start in about {:.1} s.",
+            ms as f64 / 1000.0
+        ),
+        None => format!("Admits {class} task; {ahead}, its start is not known yet."),
+    }
+}
+
+/// Digest of the request as parsed, so that spelling and field order do not matter.
+fn fingerprint(request: &TaskRequest) -> [u8; 32] {
+    // A request that was parsed from JSON can be written as JSON.
+    let canonical = serde_json::to_vec(request).unwrap_or_default();
+    Sha256::digest(canonical).into()
+}
+
+fn job_spec(request: &TaskRequest, prompt: PromptTokens) -> JobSpec {
+    let prompt_tokens = match prompt {
+        PromptTokens::AtMost(tokens) | PromptTokens::Exactly(tokens) => tokens,
+    };
+    let output = request.max_tokens.unwrap_or(1);
+    JobSpec {
+        needs: Requirements {
+            model_ref: request.model_ref.clone(),
+            engine: request.engine,
+            workload: request.workload,
+            determinism: request.determinism,
+            placement: request.placement.clone().unwrap_or_default(),
+        },
+        ctx_tokens: prompt_tokens.saturating_add(output).max(request.ctx.unwrap_or(0)),
+        last_pool: None,
+    }
+}

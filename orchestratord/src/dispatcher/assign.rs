@@ -1,0 +1,175 @@
+//! Giving out free slots: from the core's assignments to running tasks.
+
+use std::sync::Arc;
+
+use adapter_api::{Job as EngineJob, JobInput};
+use api_types::{Determinism, MetricsEvent, Phase, PoolId, TaskEvent, TaskId};
+use narration_core::Narration;
+use orchestrator_core::dispatch::{Assignment, assign};
+use orchestrator_core::policy::{PlacementInput, explain};
+use orchestrator_core::task::{Event, step};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Dispatcher;
+use super::tasks::{Lease, Task};
+use crate::metrics::PoolLabels;
+use crate::receipt::RunFacts;
+use crate::runner::Run;
+use crate::story::ACTOR;
+
+impl Dispatcher {
+    /// Gives free slots to waiting tasks, if anything changed since the last time (ORCH-3254).
+    pub(super) fn give_out_slots(&mut self) {
+        if !std::mem::take(&mut self.dirty) {
+            return;
+        }
+        self.show_queue_depth();
+        if self.queue.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let now_ms = self.now_ms(now);
+        let before = self.planner.snapshot(&self.fleet, now).clone();
+        let snapshot = self.planner.snapshot(&self.fleet, now);
+        let assignments = assign(&self.queue, snapshot, &mut self.turns, now_ms);
+        let mut seen = before;
+        for assignment in assignments {
+            let sentence = self
+                .tasks
+                .get(&assignment.ticket.id)
+                .map(|task| explain(&PlacementInput::new(&task.spec, &seen), &assignment.decision));
+            // Each decision was made on the slots that the ones before it had left.
+            let _taken = seen.take_slot(&assignment.pool_id);
+            self.start(assignment, sentence.unwrap_or_default(), now);
+        }
+        self.show_queue_depth();
+    }
+
+    fn start(&mut self, assignment: Assignment, sentence: String, now: Instant) {
+        let id = assignment.ticket.id;
+        let Some(facts) = self.lease(&assignment.pool_id, now) else {
+            // The snapshot and the fleet disagree, which is a bug; the task keeps its place.
+            tracing::error!(pool_id = %assignment.pool_id, "an assigned slot cannot be leased");
+            self.planner.invalidate();
+            return;
+        };
+        self.queue.remove(&id);
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return;
+        };
+        let Ok(transition) = step(task.state, Event::Dispatch) else {
+            return;
+        };
+        task.state = transition.to;
+        task.attempts += 1;
+        task.ticket = Some(assignment.ticket);
+        let cancel = CancellationToken::new();
+        let facts = Arc::new(facts);
+        task.lease = Some(Lease {
+            facts: Arc::clone(&facts),
+            cancel: cancel.clone(),
+            held: true,
+        });
+        task.decision = Some(assignment.decision.log);
+        self.planner.started(&facts.pool_id, id, task.demand, now);
+        self.tell_started(id, &sentence, now);
+        self.spawn(id, facts, cancel);
+    }
+
+    fn lease(&mut self, pool: &PoolId, now: Instant) -> Option<RunFacts> {
+        let replica = self.fleet.lease(pool)?;
+        let pool = self.fleet.pool(pool)?;
+        let address = self.fleet.address(&pool.node).unwrap_or_default();
+        RunFacts::of(&pool.report, replica, address, now)
+    }
+
+    fn spawn(&self, id: TaskId, facts: Arc<RunFacts>, cancel: CancellationToken) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let run = Run {
+            task_id: id,
+            job: engine_job(id, task, &facts),
+            facts,
+            admitted: Arc::clone(&task.admitted),
+            log: task.log.clone(),
+            cancel,
+            deadline: task.deadline,
+            limits: self.options.run,
+            correlation: task.correlation.clone(),
+        };
+        let (host, logs) = (Arc::clone(&self.parts.host), Arc::clone(&self.parts.logs));
+        self.parts
+            .tracker
+            .spawn(run.execute(host, logs, self.signals.clone()));
+    }
+
+    fn tell_started(&self, id: TaskId, sentence: &str, now: Instant) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let Some(facts) = task.facts() else { return };
+        let waited = now.saturating_duration_since(task.admitted.at).as_millis() as u64;
+        if let Some(predicted) = task.receipt.predicted_start_ms {
+            self.parts.metrics.start_error(predicted.abs_diff(waited));
+        }
+        self.parts
+            .metrics
+            .task_started(&PoolLabels::of(facts), task.priority());
+        self.count_placement(task);
+        self.show_pool(&facts.pool_id);
+        self.offer(task, &TaskEvent::Metrics(self.decoding(facts)));
+        let line = Narration::new(ACTOR, "placement", &facts.pool_id, sentence)
+            .pool_id(&facts.pool_id)
+            .replica_id(&facts.replica_id)
+            .model_id(&facts.model_id)
+            .queue_time_ms(waited);
+        self.narrate(id, task, line);
+    }
+
+    fn count_placement(&self, task: &Task) {
+        let Some(decision) = &task.decision else { return };
+        let candidates = decision.candidates_considered as usize;
+        self.parts
+            .metrics
+            .placement("placed", decision.pinned, decision.fallback_used, candidates);
+        tracing::info!(
+            pinned = decision.pinned,
+            fallback_used = decision.fallback_used,
+            candidates_considered = candidates,
+            filters_applied = ?decision.filters_applied,
+            tie_breakers_applied = ?decision.tie_breakers_applied,
+            snapshot_version = decision.snapshot_version,
+            correlation_id = %task.correlation,
+            "placement decided"
+        );
+    }
+
+    fn decoding(&self, facts: &RunFacts) -> MetricsEvent {
+        MetricsEvent {
+            phase: Phase::Decoding,
+            queue_position: None,
+            predicted_start_ms: None,
+            predicted_end_ms: None,
+            queue_depth: u32::try_from(self.queue.len()).unwrap_or(u32::MAX),
+            on_time_probability: None,
+            kv_warmth: false,
+            pool_id: Some(facts.pool_id.clone()),
+            replica_id: Some(facts.replica_id.clone()),
+            engine: Some(facts.engine),
+            engine_version: facts.engine_version.clone(),
+            model_digest: facts.model_digest.clone(),
+        }
+    }
+}
+
+fn engine_job(id: TaskId, task: &Task, facts: &RunFacts) -> EngineJob {
+    let request = &task.request;
+    EngineJob {
+        task_id: id,
+        input: JobInput::Prompt(request.prompt.as_deref().unwrap_or_default().into()),
+        // The engine stops at the end of its context anyway; the number must be explicit.
+        max_tokens: request.max_tokens.unwrap_or(facts.ctx_max),
+        seed: task.admitted.seed,
+        sampling: request.sampling.clone(),
+        kv_hint: request.kv_hint,
+        strict: request.determinism == Determinism::Strict,
+    }
+}

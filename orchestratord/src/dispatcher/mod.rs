@@ -1,0 +1,252 @@
+//! The dispatcher: one actor that owns the queue, the task table, the fleet and the leases, and
+//! runs the pure core on every event. It is not on the token path.
+//!
+//! [`Options`] → [`Dispatcher`] (the actor) → [`Handle`] (typed calls). Commands come through one
+//! bounded channel; what cannot wait (dropped readers, ended runs) through [`Signals`].
+
+mod admit;
+mod assign;
+mod end;
+mod fleet;
+mod handle;
+mod nodes;
+mod plan;
+mod refuse;
+mod tasks;
+mod views;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use adapter_host::AdapterHost;
+use api_types::TaskId;
+use orchestrator_core::dispatch::{Job, Turns};
+use orchestrator_core::queue::{Queue, QueueConfig};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use fleet::ReportRefused;
+pub use handle::{Admission, Admitted, Gone, Handle, ListFilter, PromptTokens};
+
+use crate::engine_log::EngineLogs;
+use crate::metrics::Metrics;
+use crate::runner::RunLimits;
+use crate::signals::{Signal, Signals};
+use crate::task_log::LogOptions;
+use fleet::Fleet;
+use handle::{COMMANDS, Command};
+use plan::Planner;
+use tasks::{Retention, TaskTable};
+
+/// How often stale nodes, retention and waiting clients' numbers are looked after. Deadlines have
+/// a timer of their own.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Commands handled before free slots are given out: one round of placement serves them all.
+const BATCH: usize = 64;
+
+/// Settings of the dispatcher, from configuration.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bounds of the queue.
+    pub queue: QueueConfig,
+    /// Bounds and format of task logs.
+    pub log: LogOptions,
+    /// Limits of runs.
+    pub run: RunLimits,
+    /// How long ended tasks stay readable.
+    pub resume_window: Duration,
+    /// Most ended tasks kept.
+    pub retained_tasks: usize,
+    /// Whether a task without readers is cancelled.
+    pub cancel_on_disconnect: bool,
+    /// How long a reader may stay away before that.
+    pub disconnect_grace: Duration,
+    /// How often a running task's narration is repeated in its stream; never unless configured.
+    pub narrate_every: Option<Duration>,
+    /// How often a node is to report.
+    pub heartbeat_interval: Duration,
+    /// When a silent node's pools take no new work.
+    pub stale_after: Duration,
+    /// How long running tasks may go on at shutdown.
+    pub shutdown_grace: Duration,
+}
+
+/// What the dispatcher works with.
+pub struct Parts {
+    /// Adapters by replica.
+    pub host: Arc<AdapterHost>,
+    /// Last words of engines.
+    pub logs: Arc<EngineLogs>,
+    /// Metric families.
+    pub metrics: Metrics,
+    /// Where runs are spawned.
+    pub tracker: TaskTracker,
+    /// Raised when the daemon is to stop.
+    pub draining: CancellationToken,
+}
+
+/// The actor.
+pub struct Dispatcher {
+    options: Options,
+    parts: Parts,
+    commands: mpsc::Receiver<Command>,
+    signals: Signals,
+    /// Zero of the monotonic milliseconds the core counts in.
+    origin: Instant,
+    queue: Queue<Job>,
+    turns: Turns,
+    tasks: TaskTable,
+    fleet: Fleet,
+    planner: Planner,
+    /// Tasks without readers, by when they are cancelled.
+    abandoned: BTreeSet<(Instant, TaskId)>,
+    /// When running tasks' narration was last repeated.
+    narrated_at: Instant,
+    /// Something changed that may let a waiting task start.
+    dirty: bool,
+}
+
+impl Dispatcher {
+    /// The actor and its handle. Nothing happens until [`Self::run`].
+    #[must_use]
+    pub fn new(options: Options, parts: Parts) -> (Self, Handle) {
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let signals = Signals::default();
+        let handle = Handle {
+            commands: sender,
+            signals: signals.clone(),
+        };
+        let retention = Retention {
+            window: options.resume_window,
+            tasks: options.retained_tasks,
+        };
+        let dispatcher = Self {
+            queue: Queue::new(options.queue),
+            tasks: TaskTable::new(retention),
+            options,
+            parts,
+            commands,
+            signals,
+            origin: Instant::now(),
+            turns: Turns::default(),
+            fleet: Fleet::default(),
+            planner: Planner::default(),
+            abandoned: BTreeSet::new(),
+            narrated_at: Instant::now(),
+            dirty: false,
+        };
+        (dispatcher, handle)
+    }
+
+    /// Runs until the daemon is told to stop and every task has its terminal frame.
+    pub async fn run(mut self) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let draining = self.parts.draining.clone();
+        loop {
+            let timer = self.next_timer();
+            tokio::select! {
+                biased;
+                // First, so that slots are given back before new work is looked at.
+                signals = self.signals.receive() => self.on_signals(signals),
+                () = sleep_until(timer) => self.on_timer(),
+                _ = tick.tick() => self.on_tick(),
+                () = draining.cancelled() => break,
+                more = Self::receive(&mut self.commands) => match more {
+                    Some(commands) => commands.into_iter().for_each(|command| self.on_command(command)),
+                    None => break,
+                },
+            }
+            self.give_out_slots();
+        }
+        self.drain().await;
+    }
+
+    /// Ends what waits, lets what runs finish within the grace, ends the rest. New work is refused
+    /// meanwhile; everything else is still answered.
+    async fn drain(mut self) {
+        self.end_queued_for_shutdown();
+        let deadline = Instant::now() + self.options.shutdown_grace;
+        while self.fleet_is_busy() {
+            tokio::select! {
+                biased;
+                signals = self.signals.receive() => self.on_signals(signals),
+                () = sleep_until(deadline) => {
+                    self.end_running_for_shutdown();
+                    break;
+                }
+                Some(commands) = Self::receive(&mut self.commands) => {
+                    commands.into_iter().for_each(|command| self.on_command(command));
+                }
+            }
+        }
+    }
+
+    async fn receive(commands: &mut mpsc::Receiver<Command>) -> Option<Vec<Command>> {
+        let mut batch = Vec::new();
+        (commands.recv_many(&mut batch, BATCH).await > 0).then_some(batch)
+    }
+
+    fn on_command(&mut self, command: Command) {
+        // A caller that no longer waits for its answer is not an error.
+        match command {
+            Command::Admit(admission, reply) => _ = reply.send(self.admit(*admission)),
+            Command::Cancel(task, reply) => _ = reply.send(self.cancel(task)),
+            Command::Open(task, reply) => _ = reply.send(self.tasks.get(&task).map(|t| t.log.clone())),
+            Command::Status(task, reply) => _ = reply.send(self.status(task)),
+            Command::List(filter, reply) => _ = reply.send(self.list(&filter)),
+            Command::Register(report, reply) => _ = reply.send(self.register(*report)),
+            Command::Heartbeat(report, reply) => _ = reply.send(self.heartbeat(*report)),
+            Command::Deregister(node, reply) => _ = reply.send(self.deregister(&node)),
+            Command::Nodes(reply) => _ = reply.send(self.fleet.node_statuses(Instant::now())),
+            Command::Pools(reply) => _ = reply.send(self.pool_statuses()),
+            Command::Capabilities(reply) => _ = reply.send(self.capabilities()),
+            Command::Ping(reply) => _ = reply.send(()),
+        }
+    }
+
+    fn on_signals(&mut self, signals: Vec<Signal>) {
+        for signal in signals {
+            match signal {
+                Signal::ReaderGone(task) => self.reader_gone(task),
+                Signal::RunEnded(task, report) => self.run_ended(task, *report),
+            }
+        }
+    }
+
+    fn on_timer(&mut self) {
+        let now = Instant::now();
+        for task in self.tasks.take_expired(now) {
+            self.expire_queued(task);
+        }
+        while let Some(&(at, task)) = self.abandoned.first()
+            && at <= now
+        {
+            self.abandoned.pop_first();
+            self.cancel_abandoned(task);
+        }
+    }
+
+    fn on_tick(&mut self) {
+        let now = Instant::now();
+        self.tasks.sweep(now);
+        self.sweep_nodes(now);
+        self.tell_waiting_clients();
+        self.repeat_narration(now);
+    }
+
+    /// The next deadline or grace; far away when there is none.
+    fn next_timer(&self) -> Instant {
+        let graces = self.abandoned.first().map(|&(at, _)| at);
+        let next = self.tasks.next_deadline().into_iter().chain(graces).min();
+        next.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+    }
+
+    fn now_ms(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.origin).as_millis() as u64
+    }
+}

@@ -1,0 +1,152 @@
+//! Node reports: into the fleet, out as adapter bindings and desired state.
+
+use adapter_host::{EndpointSpec, Target};
+use api_types::link::{DesiredState, NodeReport};
+use api_types::pool::{PoolReport, ReplicaReport, ReplicaState};
+use api_types::{NodeId, PoolId};
+use narration_core::Narration;
+use secrecy::SecretString;
+use tokio::time::Instant;
+
+use super::Dispatcher;
+use super::fleet::ReportRefused;
+use crate::story::ACTOR;
+
+impl Dispatcher {
+    /// A node starts, restarts, or was forgotten (ORCH-3426).
+    pub(super) fn register(&mut self, report: NodeReport) -> Result<DesiredState, ReportRefused> {
+        let (node, pools, gpus) = (report.node_id.clone(), report.pools.len(), report.gpus.len());
+        let known = self.fleet.instance(&node) == Some(report.instance);
+        self.fleet.register(report, Instant::now())?;
+        if !known {
+            // A new instance counts its processes' generations anew.
+            self.unbind_node(&node);
+            let human = format!("A node joins with {gpus} GPUs and {pools} pools.");
+            Narration::new(ACTOR, "registration", &node, human).emit();
+        }
+        Ok(self.taken(&node))
+    }
+
+    /// A registered node reports its full state.
+    pub(super) fn heartbeat(&mut self, report: NodeReport) -> Result<DesiredState, ReportRefused> {
+        let node = report.node_id.clone();
+        self.fleet.heartbeat(report, Instant::now())?;
+        Ok(self.taken(&node))
+    }
+
+    /// A node says goodbye. Its running tasks go on until their engines close.
+    pub(super) fn deregister(&mut self, node: &NodeId) -> bool {
+        self.unbind_node(node);
+        for pool in self.pools_of(node) {
+            self.parts.metrics.pool_gone(pool.as_str());
+        }
+        let known = self.fleet.deregister(node);
+        if known {
+            Narration::new(ACTOR, "deregistration", node, "A node leaves.").emit();
+        }
+        self.forget_gone_pools();
+        known
+    }
+
+    /// Nodes not heard of: their pools take no new work, nothing else happens (ORCH-3427).
+    pub(super) fn sweep_nodes(&mut self, now: Instant) {
+        for node in self.fleet.sweep(now, self.options.stale_after) {
+            Narration::new(
+                ACTOR,
+                "stale",
+                &node,
+                "A node is not heard of; its pools take no new work.",
+            )
+            .warning()
+            .emit();
+            for pool in self.pools_of(&node) {
+                self.show_pool(&pool);
+            }
+        }
+    }
+
+    fn taken(&mut self, node: &NodeId) -> DesiredState {
+        let pools = self.pools_of(node);
+        for id in &pools {
+            if let Some(pool) = self.fleet.pool(id) {
+                self.bind(&pool.report);
+            }
+            self.show_pool(id);
+        }
+        self.forget_gone_pools();
+        self.dirty = true;
+        DesiredState {
+            heartbeat_interval_ms: self.options.heartbeat_interval.as_millis() as u64,
+            stale_after_ms: self.options.stale_after.as_millis() as u64,
+            pools: Vec::new(),
+        }
+    }
+
+    /// Adapters for every process that may be asked, and for no other.
+    fn bind(&self, pool: &PoolReport) {
+        for replica in &pool.replicas {
+            let serving = matches!(replica.state, ReplicaState::Ready | ReplicaState::Draining);
+            match endpoint(pool, replica).filter(|_| serving) {
+                Some(spec) => self.bind_replica(pool, replica, spec),
+                None => _ = self.parts.host.unbind(&target(pool, replica)),
+            }
+        }
+    }
+
+    fn bind_replica(&self, pool: &PoolReport, replica: &ReplicaReport, spec: EndpointSpec) {
+        let Target {
+            pool: pool_id,
+            replica: replica_id,
+        } = target(pool, replica);
+        let bound = self
+            .parts
+            .host
+            .bind(pool_id, replica_id, replica.generation, spec);
+        if let Err(error) = bound {
+            Narration::new(
+                ACTOR,
+                "binding",
+                &pool.pool_id,
+                "An engine's endpoint cannot be used.",
+            )
+            .error()
+            .replica_id(&replica.replica_id)
+            .decision(&error)
+            .emit();
+        }
+    }
+
+    fn unbind_node(&self, node: &NodeId) {
+        for (_, pool) in self.fleet.pools().filter(|(_, pool)| pool.node == *node) {
+            for replica in &pool.report.replicas {
+                self.parts.host.unbind(&target(&pool.report, replica));
+            }
+        }
+    }
+
+    fn pools_of(&self, node: &NodeId) -> Vec<PoolId> {
+        self.fleet
+            .pools()
+            .filter(|(_, pool)| pool.node == *node)
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    fn forget_gone_pools(&mut self) {
+        let fleet = &self.fleet;
+        self.planner.retain(|pool| fleet.pool(pool).is_some());
+        self.turns.retain(|pool| fleet.pool(pool).is_some());
+    }
+}
+
+fn target(pool: &PoolReport, replica: &ReplicaReport) -> Target {
+    Target::new(pool.pool_id.clone(), replica.replica_id.clone())
+}
+
+fn endpoint(pool: &PoolReport, replica: &ReplicaReport) -> Option<EndpointSpec> {
+    Some(EndpointSpec {
+        engine: pool.engine,
+        url: replica.endpoint.clone()?,
+        key: replica.endpoint_key.clone().map(SecretString::from),
+    })
+}

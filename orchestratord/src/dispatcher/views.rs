@@ -1,0 +1,296 @@
+//! What the API shows of the dispatcher's state, and how it tells its story.
+
+use std::collections::BTreeMap;
+
+use api_types::capabilities::{API_VERSION, Capabilities, EngineCapability, PoolCapability};
+use api_types::pool::{PoolHealth, PoolMetrics, PoolStatus, UnreadyCause};
+use api_types::{
+    EngineKind, MetricsEvent, NarrationEvent, Phase, PoolId, Priority, TaskEvent, TaskId, TaskState,
+    TaskStatus,
+};
+use narration_core::Narration;
+use orchestrator_core::eta::ServiceStats;
+use orchestrator_core::queue::FullPolicy;
+use tokio::time::Instant;
+
+use super::Dispatcher;
+use super::fleet::Pool;
+use super::handle::ListFilter;
+use super::tasks::Task;
+use crate::story;
+use crate::task_log::Offered;
+
+/// Position and estimate of a waiting task: tasks ahead, start and end in ms from now.
+type Waiting = (u32, Option<u64>, Option<u64>);
+
+impl Dispatcher {
+    /// `GET /v1/tasks/{id}`.
+    pub(super) fn status(&self, id: TaskId) -> Option<TaskStatus> {
+        let now = Instant::now();
+        let task = self.tasks.get(&id)?;
+        Some(task.status(id, self.waiting(id, task, now), now))
+    }
+
+    /// `GET /v1/tasks`, newest first.
+    pub(super) fn list(&self, filter: &ListFilter) -> Vec<TaskStatus> {
+        let now = Instant::now();
+        let wanted = |task: &Task| filter.state.is_none_or(|state| state == task.state);
+        let mut found: Vec<(&TaskId, &Task)> = self.tasks.iter().filter(|(_, task)| wanted(task)).collect();
+        found.sort_unstable_by_key(|(id, task)| std::cmp::Reverse((task.admitted.at, **id)));
+        let after = filter
+            .before
+            .and_then(|before| found.iter().position(|(id, _)| **id == before));
+        found
+            .into_iter()
+            .skip(after.map_or(0, |at| at + 1))
+            .take(filter.limit)
+            .map(|(id, task)| task.status(*id, self.waiting(*id, task, now), now))
+            .collect()
+    }
+
+    fn waiting(&self, id: TaskId, task: &Task, now: Instant) -> Option<Waiting> {
+        let now_ms = self.now_ms(now);
+        let position = self.queue.position(&id, now_ms)?;
+        let estimate = self
+            .planner
+            .estimate(&task.spec, &task.demand, &self.queue, position, (now, now_ms));
+        let position = u32::try_from(position).unwrap_or(u32::MAX);
+        Some((
+            position,
+            estimate.map(|e| e.start_ms),
+            estimate.and_then(|e| e.end_ms),
+        ))
+    }
+
+    /// A `metrics` frame to every waiting client whose numbers have changed.
+    pub(super) fn tell_waiting_clients(&mut self) {
+        let now = Instant::now();
+        let ids: Vec<TaskId> = self
+            .queue
+            .order(self.now_ms(now))
+            .map(|(ticket, _)| ticket.id)
+            .collect();
+        for id in ids {
+            self.tell_waiting_client(id, now);
+        }
+    }
+
+    fn tell_waiting_client(&mut self, id: TaskId, now: Instant) {
+        let Some(task) = self.tasks.get(&id).filter(|task| task.log.readers() > 0) else {
+            return;
+        };
+        let Some((position, start, end)) = self.waiting(id, task, now) else {
+            return;
+        };
+        if task.shown == Some((position, start)) {
+            return;
+        }
+        let frame = TaskEvent::Metrics(MetricsEvent {
+            phase: Phase::Queued,
+            queue_position: Some(position),
+            predicted_start_ms: start,
+            predicted_end_ms: end,
+            queue_depth: u32::try_from(self.queue.len()).unwrap_or(u32::MAX),
+            on_time_probability: None,
+            kv_warmth: false,
+            pool_id: None,
+            replica_id: None,
+            engine: None,
+            engine_version: None,
+            model_digest: None,
+        });
+        self.offer(task, &frame);
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.shown = Some((position, start));
+        }
+    }
+
+    /// Where running tasks are, into their streams, at the configured period only.
+    pub(super) fn repeat_narration(&mut self, now: Instant) {
+        let due = |every| now.saturating_duration_since(self.narrated_at) >= every;
+        if !self.options.narrate_every.is_some_and(due) {
+            return;
+        }
+        self.narrated_at = now;
+        for (_, task) in self.tasks.iter() {
+            if let (TaskState::Running, Some(facts)) = (task.state, task.facts()) {
+                let tokens = task.log.progress().generated;
+                let human = format!("Runs on {}: {tokens} tokens so far.", facts.pool_id);
+                self.offer(task, &TaskEvent::Narration(story::event("progress", human)));
+            }
+        }
+    }
+
+    /// `GET /v1/pools`.
+    pub(super) fn pool_statuses(&self) -> Vec<PoolStatus> {
+        self.fleet
+            .pools()
+            .map(|(id, pool)| self.pool_status(id, pool))
+            .collect()
+    }
+
+    fn pool_status(&self, id: &PoolId, pool: &Pool) -> PoolStatus {
+        let report = &pool.report;
+        let stats = self.planner.stats(id, &report.model_id);
+        let mut replicas = report.replicas.clone();
+        for replica in &mut replicas {
+            // Only ever sent between the daemons.
+            replica.endpoint_key = None;
+        }
+        PoolStatus {
+            pool_id: id.clone(),
+            node_id: pool.node.clone(),
+            engine: report.engine,
+            engine_version: version_of(pool),
+            model_id: report.model_id.clone(),
+            model_ref: report.model_ref.clone(),
+            model_digest: report.model_digest.clone(),
+            ctx_max: report.ctx_max,
+            device_mask: report.device_mask.clone(),
+            slots_total: pool.slots_total(),
+            slots_free: pool.slots_free(),
+            perf: stats.map(ServiceStats::perf_hints).unwrap_or_default(),
+            health: health(pool),
+            replicas,
+        }
+    }
+
+    /// `GET /v1/capabilities`, from live state (ORCH-3603).
+    pub(super) fn capabilities(&self) -> Capabilities {
+        let ready: Vec<(&PoolId, &Pool)> = self.fleet.pools().filter(|(_, pool)| pool.is_ready()).collect();
+        let mut engines: BTreeMap<EngineKind, Vec<String>> = BTreeMap::new();
+        for (_, pool) in &ready {
+            engines
+                .entry(pool.report.engine)
+                .or_default()
+                .extend(version_of(pool));
+        }
+        Capabilities {
+            api_version: API_VERSION.into(),
+            pools: ready.iter().map(|(id, pool)| capability(id, pool)).collect(),
+            engines: engines.into_iter().map(engine_capability).collect(),
+        }
+    }
+
+    /// Writes a line of the task's story to the log and into its stream.
+    pub(super) fn narrate(&self, id: TaskId, task: &Task, line: Narration<'_>) {
+        self.offer(task, &TaskEvent::Narration(NarrationEvent::from(&line)));
+        self.log_line(id, task, line);
+    }
+
+    /// Writes a line of the task's story to the log only.
+    pub(super) fn log_line<'a>(&self, id: TaskId, task: &'a Task, line: Narration<'a>) {
+        let session = task.request.session_id.as_ref();
+        line.job_id(&id)
+            .correlation_id(&task.correlation)
+            .identity(&task.identity)
+            .session_id(session)
+            .emit();
+    }
+
+    /// The last line of a task whose log is sealed already.
+    pub(super) fn narrate_end(&self, id: TaskId, action: &'static str, sentence: &'static str) {
+        if let Some(task) = self.tasks.get(&id) {
+            self.log_line(id, task, Narration::new("orchestratord", action, &id, sentence));
+        }
+    }
+
+    /// Offers a frame that may be dropped, and counts it when it is.
+    pub(super) fn offer(&self, task: &Task, frame: &TaskEvent) {
+        if task.log.offer(frame) == Offered::Dropped && !task.log.is_sealed() {
+            self.parts.metrics.sse_drop();
+        }
+    }
+
+    pub(super) fn show_queue_depth(&self) {
+        for &priority in Priority::ALL {
+            self.parts
+                .metrics
+                .queue_depth(priority, self.queue.len_of(priority));
+        }
+    }
+
+    pub(super) fn show_pool(&self, id: &PoolId) {
+        if let Some(pool) = self.fleet.pool(id) {
+            self.parts
+                .metrics
+                .pool(id.as_str(), pool.is_ready(), pool.leases());
+        }
+    }
+
+    pub(super) const fn policy_name(&self) -> &'static str {
+        match self.options.queue.full_policy {
+            FullPolicy::Reject => "reject",
+            FullPolicy::DropLru => "drop-lru",
+        }
+    }
+}
+
+fn version_of(pool: &Pool) -> Option<String> {
+    pool.report
+        .replicas
+        .iter()
+        .find_map(|replica| replica.engine_version.clone())
+}
+
+fn health(pool: &Pool) -> PoolHealth {
+    let report = &pool.report;
+    PoolHealth {
+        live: pool.live,
+        ready: pool.is_ready(),
+        draining: report.draining,
+        generation: report.generation,
+        cause: if pool.live {
+            report.cause
+        } else {
+            Some(UnreadyCause::NodeStale)
+        },
+        hint: report.hint.clone(),
+        last_error: report
+            .replicas
+            .iter()
+            .find_map(|replica| replica.last_error.clone()),
+        metrics: PoolMetrics {
+            slots_total: pool.slots_total(),
+            slots_free: pool.slots_free(),
+            active_leases: pool.leases(),
+            restarts: report.replicas.iter().map(|replica| replica.restarts).sum(),
+        },
+    }
+}
+
+fn capability(id: &PoolId, pool: &Pool) -> PoolCapability {
+    let report = &pool.report;
+    PoolCapability {
+        pool_id: id.clone(),
+        node_id: pool.node.clone(),
+        engine: report.engine,
+        engine_version: version_of(pool),
+        model_id: report.model_id.clone(),
+        ctx_max: report.ctx_max,
+        max_tokens_out: None,
+        slots_total: pool.slots_total(),
+        supported_workloads: report.supported_workloads.clone(),
+        features: features(report.engine),
+        rate_limits: Vec::new(),
+        deterministic: report.deterministic,
+    }
+}
+
+/// What the adapter of an engine passes on.
+fn features(engine: EngineKind) -> Vec<String> {
+    let names: &[&str] = match engine {
+        EngineKind::Llamacpp => &["seed", "stop", "min_p", "kv_reuse"],
+        EngineKind::Vllm | EngineKind::Tgi | EngineKind::Triton | EngineKind::Openai => &["seed", "stop"],
+    };
+    names.iter().map(ToString::to_string).collect()
+}
+
+fn engine_capability((engine, mut versions): (EngineKind, Vec<String>)) -> EngineCapability {
+    versions.sort_unstable();
+    versions.dedup();
+    EngineCapability {
+        engine,
+        engine_versions: versions,
+    }
+}

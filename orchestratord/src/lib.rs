@@ -1,0 +1,19 @@
+//! The orchestrator daemon: admits tasks, queues them, places them on pools and streams tokens.
+//!
+//! ```text
+//! api (thin handlers) → dispatcher (one actor over the pure core) → runner (one per running task)
+//!                          └── task_log (encoded frames) ←───────────────┘
+//! ```
+
+pub mod api;
+pub mod app;
+pub mod args;
+pub mod dispatcher;
+pub mod engine_log;
+pub mod metrics;
+pub mod options;
+pub mod receipt;
+pub mod runner;
+pub mod signals;
+pub mod story;
+pub mod task_log;

@@ -1,0 +1,81 @@
+//! From the configuration to what each part of the daemon takes.
+
+use std::time::Duration;
+
+use adapter_api::Timeouts;
+use adapter_host::BreakerOptions;
+use config_schema::{Config, QueuePolicy};
+use orchestrator_core::queue::{FullPolicy, QueueConfig};
+
+use crate::dispatcher::Options;
+use crate::runner::RunLimits;
+use crate::task_log::LogOptions;
+
+/// Most bytes of one task's frames: far beyond any context of today at forty bytes a token, and
+/// small enough that a runaway engine cannot fill the memory.
+const MAX_TASK_BYTES: usize = 32 << 20;
+
+/// Three failures in a row are no accident; half a second lets a restarted engine bind its port;
+/// half a minute keeps a dead one from costing more than a probe now and then.
+const BREAKER: BreakerOptions = BreakerOptions {
+    faults_to_open: 3,
+    cooldown: Duration::from_millis(500),
+    cooldown_max: Duration::from_secs(30),
+};
+
+/// Longest short call to an engine (props, token count): engines answer these from memory.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// Options of the dispatcher.
+#[must_use]
+pub fn dispatcher(config: &Config) -> Options {
+    let own = &config.orchestratord;
+    Options {
+        queue: QueueConfig {
+            capacity: own.queue.capacity.get(),
+            full_policy: match own.queue.policy {
+                QueuePolicy::Reject => FullPolicy::Reject,
+                QueuePolicy::DropLru => FullPolicy::DropLru,
+            },
+            batch_max_wait_ms: own.queue.batch_max_wait_ms.ms(),
+        },
+        log: LogOptions {
+            reader_lag_cap: own.sse.channel_cap.get() as u64,
+            microbatch: own.sse.microbatch,
+            max_bytes: MAX_TASK_BYTES,
+        },
+        run: RunLimits {
+            wall: own.engine.wall_timeout_ms.duration(),
+            slow_reader: own.sse.slow_reader_timeout_ms.duration(),
+        },
+        resume_window: own.sse.resume_window_ms.duration(),
+        retained_tasks: own.sse.retained_tasks.get(),
+        cancel_on_disconnect: own.cancel_on_disconnect,
+        disconnect_grace: own.disconnect_grace_ms.duration(),
+        narrate_every: own.sse.logs_enabled.then(|| own.sse.logs_period_ms.duration()),
+        heartbeat_interval: own.nodes.heartbeat_interval_ms.duration(),
+        stale_after: own.nodes.stale_after_ms.duration(),
+        shutdown_grace: config.http.shutdown_grace_ms.duration(),
+    }
+}
+
+/// Options of the adapter host.
+#[must_use]
+pub fn adapters(config: &Config) -> adapter_host::Options {
+    let engine = &config.orchestratord.engine;
+    adapter_host::Options {
+        timeouts: Timeouts {
+            connect: engine.connect_timeout_ms.duration(),
+            first_token: engine.first_token_timeout_ms.duration(),
+            token_idle: engine.token_idle_timeout_ms.duration(),
+            probe: PROBE,
+        },
+        breaker: BREAKER,
+    }
+}
+
+/// Silence after which a stream sends a comment.
+#[must_use]
+pub fn heartbeat(config: &Config) -> Duration {
+    config.orchestratord.sse.heartbeat_ms.duration()
+}

@@ -1,0 +1,122 @@
+//! One reader of a task log as an HTTP response body: wakes on append, hands out all that is
+//! ready, sends a comment line when nothing happened for a heartbeat, and says when it is gone.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::TaskLog;
+use super::store::Next;
+
+/// A comment line: keeps proxies and dead-peer detection awake, invisible to SSE clients.
+const HEARTBEAT: &[u8] = b":\n\n";
+
+/// Told when the last reader of an unfinished task has left.
+pub trait ReaderGone: Send + Sync {
+    /// Called without any lock held.
+    fn last_reader_gone(&self);
+}
+
+/// A reader that is attached to its log until dropped.
+pub struct Reader {
+    log: TaskLog,
+    slot: usize,
+    gone: Arc<dyn ReaderGone>,
+}
+
+impl Reader {
+    pub(super) fn new(log: TaskLog, slot: usize, gone: Arc<dyn ReaderGone>) -> Self {
+        Self { log, slot, gone }
+    }
+
+    /// The reader as a response body with heartbeats every `heartbeat` of silence.
+    #[must_use]
+    pub fn into_body(self, heartbeat: Duration) -> ReaderBody {
+        ReaderBody {
+            reader: self,
+            heartbeat,
+            silent_since: Instant::now(),
+            timer: Box::pin(sleep(heartbeat)),
+        }
+    }
+
+    /// The next bytes, or `None` at the end.
+    pub fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let (next, wakers) = self.log.lock().next(self.slot, cx.waker());
+        wakers.wake();
+        match next {
+            Next::Data(data) => Poll::Ready(Some(data)),
+            Next::Wait => Poll::Pending,
+            Next::End => Poll::Ready(None),
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let (abandoned, wakers) = self.log.lock().detach(self.slot);
+        wakers.wake();
+        if abandoned {
+            self.gone.last_reader_gone();
+        }
+    }
+}
+
+/// A [`Reader`] as an HTTP body.
+pub struct ReaderBody {
+    reader: Reader,
+    heartbeat: Duration,
+    silent_since: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Body for ReaderBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        match this.reader.poll_bytes(cx) {
+            Poll::Ready(Some(data)) => {
+                this.silent_since = Instant::now();
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => this.poll_heartbeat(cx),
+        }
+    }
+}
+
+impl ReaderBody {
+    /// The timer is only moved when it fires: data in between costs no timer operation.
+    fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            let due = self.silent_since + self.heartbeat;
+            let now = Instant::now();
+            if due <= now {
+                self.silent_since = now;
+                self.timer.as_mut().reset(now + self.heartbeat);
+                return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(HEARTBEAT)))));
+            }
+            self.timer.as_mut().reset(due);
+        }
+    }
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader")
+            .field("slot", &self.slot)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,332 @@
+//! The data of a task log behind its lock: segments of encoded frames, readers' cursors, wakers.
+
+use std::task::Waker;
+
+use adapter_api::TokenBatch;
+use api_types::TaskEvent;
+use bytes::{Bytes, BytesMut};
+use memchr::memmem;
+use tokio::time::Instant;
+
+use super::{Epilogue, encode};
+
+/// Frames are encoded into chunks of this size, shared by the segments cut from them: large enough
+/// to hold about forty token frames, small enough that an idle stream costs little.
+const CHUNK_BYTES: usize = 2048;
+
+/// What a task has produced so far.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// Token frames so far; the next token's index.
+    pub tokens: u64,
+    /// Tokens the engine counts; text frames may hold several.
+    pub generated: u32,
+    /// When the first token was appended.
+    pub first_token_at: Option<Instant>,
+    /// When the last token was appended.
+    pub last_token_at: Option<Instant>,
+}
+
+/// Why a reader cannot start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ResumePoint {
+    /// The client has the terminal frame.
+    #[error("the stream had already ended at frame {last}")]
+    Ended {
+        /// Number of the terminal frame.
+        last: u64,
+    },
+    /// The client claims a frame that does not exist yet.
+    #[error("frame {asked} does not exist; the last one is {last}")]
+    Ahead {
+        /// The claimed frame.
+        asked: u64,
+        /// The last existing one.
+        last: u64,
+    },
+}
+
+/// Frames that were appended together. Their numbers are the `count` ones from `first` on;
+/// unnumbered frames (`metrics`, `narration`) have a count of 0 and stand before frame `first`.
+#[derive(Debug)]
+struct Segment {
+    data: Bytes,
+    first: u64,
+    count: u64,
+    /// Whether every number has a frame of its own (a micro-batch has one for all).
+    separate: bool,
+}
+
+/// Where a reader is: the next segment, and the bytes of it to skip.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cursor {
+    segment: usize,
+    skip: usize,
+}
+
+#[derive(Debug, Default)]
+struct ReaderSlot {
+    attached: bool,
+    detached_slow: bool,
+    cursor: Cursor,
+    waker: Option<Waker>,
+}
+
+/// What a reader finds.
+#[derive(Debug)]
+pub(super) enum Next {
+    Data(Bytes),
+    Wait,
+    End,
+}
+
+/// Wakers to call after the lock is released. Nearly always one reader.
+#[derive(Debug, Default)]
+pub(super) struct Wakers {
+    first: Option<Waker>,
+    rest: Vec<Waker>,
+}
+
+impl Wakers {
+    fn push(&mut self, waker: Option<Waker>) {
+        match (waker, &self.first) {
+            (Some(waker), None) => self.first = Some(waker),
+            (Some(waker), Some(_)) => self.rest.push(waker),
+            (None, _) => {}
+        }
+    }
+
+    pub(super) fn wake(self) {
+        self.first.into_iter().chain(self.rest).for_each(Waker::wake);
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    chunk: BytesMut,
+    segments: Vec<Segment>,
+    bytes: usize,
+    /// Number the next numbered frame gets.
+    next: u64,
+    sealed: bool,
+    /// Readers before this segment jump to it: set by a seal that cuts.
+    jump_to: Option<usize>,
+    progress: Progress,
+    readers: Vec<ReaderSlot>,
+    writer: Option<Waker>,
+}
+
+impl Store {
+    pub(super) fn push_event(&mut self, n: Option<u64>, event: &TaskEvent) {
+        self.reserve();
+        if let Err(error) = encode::event(&mut self.chunk, n, event) {
+            // Cannot happen for our event types; an unencodable event must not tear the stream.
+            tracing::error!(%error, event = event.name(), "event cannot be encoded");
+            self.chunk.clear();
+            return;
+        }
+        let first = n.unwrap_or(self.next);
+        let count = u64::from(n.is_some());
+        self.next = first + count;
+        self.cut_segment(first, count, true);
+    }
+
+    pub(super) fn push_tokens(&mut self, batch: &TokenBatch, microbatch: bool, now: Instant) {
+        self.progress.generated = self.progress.generated.max(batch.generated());
+        if batch.is_empty() {
+            return;
+        }
+        self.reserve();
+        let index = self.progress.tokens;
+        let count = batch.len() as u64;
+        if microbatch && count > 1 {
+            encode::token_batch(&mut self.chunk, index, batch.tokens());
+        } else {
+            for (offset, text) in batch.tokens().enumerate() {
+                encode::token(&mut self.chunk, index + offset as u64, text);
+            }
+        }
+        self.progress.tokens += count;
+        self.progress.first_token_at.get_or_insert(now);
+        self.progress.last_token_at = Some(now);
+        self.next = index + count + 1;
+        self.cut_segment(index + 1, count, !microbatch);
+    }
+
+    pub(super) fn seal(&mut self, cut: bool, epilogue: &Epilogue) {
+        if cut {
+            self.jump_to = Some(self.segments.len());
+        }
+        if let Some(narration) = &epilogue.narration {
+            self.push_event(None, &TaskEvent::Narration(narration.clone()));
+        }
+        self.push_event(Some(self.next), &epilogue.terminal);
+        self.sealed = true;
+    }
+
+    /// Where a reader that has frame `after` starts.
+    pub(super) fn cursor_after(&self, after: Option<u64>) -> Result<Cursor, ResumePoint> {
+        let Some(after) = after else {
+            return Ok(Cursor::default());
+        };
+        let last = self.next.saturating_sub(1);
+        if after > last || self.segments.is_empty() {
+            return Err(ResumePoint::Ahead { asked: after, last });
+        }
+        if self.sealed && after == last {
+            return Err(ResumePoint::Ended { last });
+        }
+        // The first segment that begins after `after`; the one before it may hold later frames too.
+        let segment = self.segments.partition_point(|s| s.first <= after);
+        Ok(self
+            .inside(segment.saturating_sub(1), after)
+            .unwrap_or(Cursor { segment, skip: 0 }))
+    }
+
+    fn inside(&self, segment: usize, after: u64) -> Option<Cursor> {
+        let held = &self.segments[segment];
+        let within = held.first <= after && after + 1 < held.first + held.count;
+        if !within || !held.separate {
+            return within.then_some(Cursor { segment, skip: 0 });
+        }
+        let frames = usize::try_from(after - held.first).ok()?;
+        let end = memmem::find_iter(&held.data, b"\n\n").nth(frames)?;
+        Some(Cursor {
+            segment,
+            skip: end + 2,
+        })
+    }
+
+    pub(super) fn attach(&mut self, cursor: Cursor) -> usize {
+        let slot = ReaderSlot {
+            attached: true,
+            cursor,
+            ..ReaderSlot::default()
+        };
+        if let Some(free) = self.readers.iter().position(|r| !r.attached) {
+            self.readers[free] = slot;
+            return free;
+        }
+        self.readers.push(slot);
+        self.readers.len() - 1
+    }
+
+    /// Removes the reader; tells whether it leaves before the end and nobody else reads.
+    pub(super) fn detach(&mut self, slot: usize) -> (bool, Wakers) {
+        let at_end = self.sealed && self.readers[slot].cursor.segment >= self.segments.len();
+        self.readers[slot] = ReaderSlot::default();
+        let mut wakers = Wakers::default();
+        wakers.push(self.writer.take());
+        (!at_end && self.readers() == 0, wakers)
+    }
+
+    pub(super) fn next(&mut self, slot: usize, waker: &Waker) -> (Next, Wakers) {
+        let jump_to = self.jump_to;
+        let reader = &mut self.readers[slot];
+        if reader.detached_slow {
+            return (Next::End, Wakers::default());
+        }
+        if let Some(segment) = jump_to.filter(|&to| reader.cursor.segment < to) {
+            reader.cursor = Cursor { segment, skip: 0 };
+        }
+        let Some(segment) = self.segments.get(reader.cursor.segment) else {
+            if self.sealed {
+                return (Next::End, Wakers::default());
+            }
+            if reader.waker.as_ref().is_none_or(|w| !w.will_wake(waker)) {
+                reader.waker = Some(waker.clone());
+            }
+            return (Next::Wait, Wakers::default());
+        };
+        let data = segment.data.slice(reader.cursor.skip..);
+        reader.cursor = Cursor {
+            segment: reader.cursor.segment + 1,
+            skip: 0,
+        };
+        let mut wakers = Wakers::default();
+        wakers.push(self.writer.take());
+        (Next::Data(data), wakers)
+    }
+
+    /// Frames the slowest attached reader has not taken.
+    pub(super) fn lag(&self) -> u64 {
+        self.readers
+            .iter()
+            .filter(|r| r.attached && !r.detached_slow)
+            .map(|r| self.lag_of(r))
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn lag_of(&self, reader: &ReaderSlot) -> u64 {
+        self.segments
+            .get(reader.cursor.segment)
+            .map_or(0, |segment| self.next.saturating_sub(segment.first))
+    }
+
+    pub(super) fn detach_slow(&mut self, cap: u64) -> usize {
+        let lags: Vec<u64> = self.readers.iter().map(|r| self.lag_of(r)).collect();
+        let mut detached = 0;
+        for (reader, lag) in self.readers.iter_mut().zip(lags) {
+            if reader.attached && !reader.detached_slow && lag > cap {
+                reader.detached_slow = true;
+                detached += 1;
+            }
+        }
+        detached
+    }
+
+    pub(super) fn readers(&self) -> usize {
+        self.readers
+            .iter()
+            .filter(|r| r.attached && !r.detached_slow)
+            .count()
+    }
+
+    pub(super) fn take_reader_wakers(&mut self) -> Wakers {
+        let mut wakers = Wakers::default();
+        for reader in &mut self.readers {
+            wakers.push(reader.waker.take());
+        }
+        wakers
+    }
+
+    pub(super) fn take_all_wakers(&mut self) -> Wakers {
+        let mut wakers = self.take_reader_wakers();
+        wakers.push(self.writer.take());
+        wakers
+    }
+
+    pub(super) fn set_writer_waker(&mut self, waker: &Waker) {
+        self.writer = Some(waker.clone());
+    }
+
+    pub(super) const fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    pub(super) const fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn reserve(&mut self) {
+        if self.chunk.capacity() - self.chunk.len() < CHUNK_BYTES / 8 {
+            self.chunk = BytesMut::with_capacity(CHUNK_BYTES);
+        }
+    }
+
+    fn cut_segment(&mut self, first: u64, count: u64, separate: bool) {
+        let data = self.chunk.split().freeze();
+        self.bytes += data.len();
+        self.segments.push(Segment {
+            data,
+            first,
+            count,
+            separate,
+        });
+    }
+}

@@ -1,0 +1,357 @@
+//! The daemon as a whole: what is started in which order, and what is stopped in which order. Owns every task.
+//!
+//! Start: signals, lock, bind, GPUs, pools, loops. Stop: not ready any more, engines end (with grace), last report, HTTP
+//! last, so that an orchestrator can still ask for an engine's last lines. A second signal kills the engines and returns.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use auth_min::BindRefusal;
+use config_schema::{Config, Environment};
+use http_front::shutdown::{StopSignal, signals};
+use http_front::{BindError, Front, Limits, Listener};
+use llama_orch_client::{ClientConfig, ClientError, OrchestratorClient};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use url::{Host, Url};
+use uuid::Uuid;
+
+use crate::assemble::Assembly;
+use crate::changes::Changes;
+use crate::engine::probe;
+use crate::facts::{DigestCache, FileWatcher};
+use crate::gpu::{GpuState, NvmlGpus, Sampler, SamplerOptions};
+use crate::http::{ApiState, router};
+use crate::link::{Link, Sequence};
+use crate::metrics::Metrics;
+use crate::pool::{Pools, Wishes};
+use crate::reconcile::Reconciler;
+use crate::replica::Shared;
+use crate::report::{Identity, Reporter};
+use crate::state_dir::{StateDir, StateDirError};
+use crate::story::{self, ACTOR};
+
+/// How the GPUs are looked at: a lost one is noticed within the sum, and a hung driver is told from a slow one.
+const SAMPLING: SamplerOptions = SamplerOptions {
+    interval: Duration::from_secs(1),
+    deadline: Duration::from_secs(2),
+};
+
+/// What the dynamic linker is asked for where no path is configured.
+const NVML_LIBRARY: &str = "libnvidia-ml.so.1";
+
+/// How long killed engines may take to be gone when nobody wants to wait.
+const KILLED: Duration = Duration::from_secs(2);
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Signal handlers.
+    #[error("the signal handlers cannot be installed")]
+    Signals(#[source] io::Error),
+    /// The state directory.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// Beyond loopback without a token (AUTH-1002).
+    #[error(transparent)]
+    Refused(#[from] BindRefusal),
+    /// The socket.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The metric families.
+    #[error("the metrics cannot be set up")]
+    Metrics(#[from] prometheus::Error),
+    /// The client towards engines.
+    #[error("the client for engines cannot be set up")]
+    EngineClient(#[from] http_util::BuildError),
+    /// The client towards the orchestrator.
+    #[error("pool_managerd.orchestrator_url {url} cannot be used")]
+    Orchestrator {
+        /// The URL.
+        url: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Engine keys would go to anybody who answers at that address.
+    #[error(
+        "pool_managerd.orchestrator_url {url} is beyond loopback and no token is configured: reports carry the \
+         engines' keys, so set AUTH_TOKEN or auth.token_file to the orchestrator's token"
+    )]
+    NoTokenBeyondLoopback {
+        /// The URL.
+        url: String,
+    },
+    /// The probe thread.
+    #[error("the NVML probe thread cannot be started")]
+    Probe(#[source] io::Error),
+}
+
+/// How the daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// After one signal, in order.
+    Orderly,
+    /// After a second one, at once.
+    AtOnce(StopSignal),
+}
+
+/// Runs until a stop signal.
+///
+/// # Errors
+/// [`StartError`]; once it has started, nothing makes it fail.
+pub async fn run(config: &Config, environment: &Environment) -> Result<Ended, StartError> {
+    let signals = signals().map_err(StartError::Signals)?;
+    let stopping = signals.graceful();
+    let daemon = Daemon::start(config, environment, stopping.clone())?;
+    let engines = daemon.engines.clone();
+    tokio::select! {
+        biased;
+        signal = signals.immediate() => {
+            engines.kill().await;
+            Ok(Ended::AtOnce(signal))
+        }
+        () = daemon.serve(stopping) => Ok(Ended::Orderly),
+    }
+}
+
+/// Everything that runs engines.
+#[derive(Debug, Clone)]
+struct Engines {
+    tasks: TaskTracker,
+    kill: CancellationToken,
+}
+
+impl Engines {
+    async fn kill(&self) {
+        self.kill.cancel();
+        self.tasks.close();
+        // Whatever the kernel has not freed by then, it frees after this process is gone.
+        let _gone_or_going = timeout(KILLED, self.tasks.wait()).await;
+    }
+}
+
+struct Daemon {
+    listener: Listener,
+    front: Front,
+    limits: Limits,
+    api: ApiState,
+    pools: Pools,
+    engines: Engines,
+    loops: Loops,
+    link: JoinHandle<()>,
+    link_stop: CancellationToken,
+    /// Held until the end.
+    _state: StateDir,
+}
+
+/// Sampler, file watchers and reconcile loop.
+struct Loops {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Daemon {
+    fn start(
+        config: &Config,
+        environment: &Environment,
+        stopping: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let node = &config.pool_managerd;
+        let client = orchestrator(config)?;
+        let front = Front::new(ACTOR, &config.auth, &config.http, node.addr.get())?;
+        let state = StateDir::open(&node.state_dir)?;
+        let listener = Listener::bind(node.addr.get())?;
+        announce(listener.local_addr());
+
+        let metrics = Metrics::new()?;
+        let (sampler, gpus) = sampler(node.nvml_library.clone())?;
+        let engines = Engines {
+            tasks: TaskTracker::new(),
+            kill: CancellationToken::new(),
+        };
+        let shared = Shared {
+            client: probe::client()?,
+            changes: Changes::default(),
+            metrics: metrics.clone(),
+            tasks: engines.tasks.clone(),
+            kill: engines.kill.clone(),
+        };
+        let (assembled, watchers) = Assembly::new(node, environment, &state, &shared).pools()?;
+        let (wishes, wished) = watch::channel(Wishes::new());
+        let pools = Pools::new(assembled, wished);
+        let reporter = Reporter::new(
+            identity(config, listener.local_addr()),
+            gpus.clone(),
+            pools.clone(),
+        );
+        let (reconciler, pulse) = Reconciler::new(pools.clone(), gpus.clone(), metrics.clone());
+
+        let loops = Loops {
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        loops.sample(sampler, metrics.clone(), gpus.clone(), shared.changes.clone());
+        loops.watch(watchers, &state, &shared.changes);
+        loops
+            .tasks
+            .spawn(reconciler.run(shared.changes.clone(), loops.stop.clone()));
+
+        let sequence = Sequence::default();
+        let link = Link::new(
+            client,
+            reporter.clone(),
+            sequence.clone(),
+            wishes,
+            metrics.clone(),
+        );
+        let link_stop = CancellationToken::new();
+        let link = loops.tasks.spawn(link.run(shared.changes, link_stop.clone()));
+        story::started(pools.iter().count());
+        Ok(Self {
+            listener,
+            front,
+            limits: Limits::new(&config.http, &config.auth),
+            api: ApiState {
+                reporter,
+                sequence,
+                pools: pools.clone(),
+                pulse,
+                gpus,
+                metrics,
+                stopping,
+            },
+            pools,
+            engines,
+            loops,
+            link,
+            link_stop,
+            _state: state,
+        })
+    }
+
+    async fn serve(self, stopping: CancellationToken) {
+        let closing = CancellationToken::new();
+        let router = router(self.api, self.front);
+        let serving = http_front::serve(self.listener, router, self.limits, closing.clone());
+        let stop = async {
+            stopping.cancelled().await;
+            story::stopping();
+            self.pools.shut_down().await;
+            self.link_stop.cancel();
+            // A link that has failed has nothing left to say.
+            let _said_or_failed = self.link.await;
+            self.loops.stop.cancel();
+            closing.cancel();
+        };
+        tokio::join!(serving, stop);
+        self.loops.tasks.close();
+        self.loops.tasks.wait().await;
+        self.engines.tasks.close();
+        self.engines.tasks.wait().await;
+    }
+}
+
+impl Loops {
+    fn sample(&self, sampler: Sampler, metrics: Metrics, gpus: watch::Receiver<GpuState>, changes: Changes) {
+        let observe = move |after: &GpuState| {
+            metrics.gpus_sampled(after);
+            let before = gpus.borrow();
+            story::gpus(&before, after);
+            if before.is_ok() != after.is_ok() {
+                changes.announce();
+            }
+        };
+        self.tasks.spawn(sampler.run(self.stop.clone(), observe));
+    }
+
+    fn watch(&self, watchers: Vec<FileWatcher>, state: &StateDir, changes: &Changes) {
+        let digests = Arc::new(DigestCache::open(state.digests()));
+        for watcher in watchers {
+            let watching = watcher.run(Arc::clone(&digests), changes.clone(), self.stop.clone());
+            self.tasks.spawn(watching);
+        }
+    }
+}
+
+/// The line that scripts wait for. A reader that is gone does not keep the daemon from serving.
+fn announce(addr: SocketAddr) {
+    let mut stdout = io::stdout().lock();
+    let _read_or_gone = writeln!(stdout, "listening http://{addr}").and_then(|()| stdout.flush());
+}
+
+fn sampler(library: Option<PathBuf>) -> Result<(Sampler, watch::Receiver<GpuState>), StartError> {
+    let library = library.unwrap_or_else(|| NVML_LIBRARY.into());
+    Sampler::start(Box::new(NvmlGpus::new(library)), SAMPLING).map_err(StartError::Probe)
+}
+
+fn identity(config: &Config, bound: SocketAddr) -> Identity {
+    let advertised = config.pool_managerd.advertise_url.as_ref();
+    Identity {
+        node_id: config.pool_managerd.node_id.clone(),
+        instance: Uuid::new_v4(),
+        address: advertised.map_or_else(|| format!("http://{bound}"), |url| url.as_str().to_owned()),
+    }
+}
+
+fn orchestrator(config: &Config) -> Result<OrchestratorClient, StartError> {
+    let text = config.pool_managerd.orchestrator_url.as_str();
+    let unusable = |source| StartError::Orchestrator {
+        url: text.to_owned(),
+        source,
+    };
+    let url = Url::parse(text).map_err(|error| unusable(error.into()))?;
+    if config.auth.token.is_none() && !is_loopback(&url) {
+        return Err(StartError::NoTokenBeyondLoopback { url: text.to_owned() });
+    }
+    let client = OrchestratorClient::new(ClientConfig::new(url, config.auth.token.clone()));
+    client.map_err(|error: ClientError| unusable(error.into()))
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_host_is_loopback() {
+        let of = |text: &str| is_loopback(&Url::parse(text).unwrap());
+        for near in [
+            "http://127.0.0.1:8080",
+            "http://localhost",
+            "https://[::1]:1",
+            "http://127.9.9.9",
+        ] {
+            assert!(of(near), "{near}");
+        }
+        for far in ["http://10.0.0.1:8080", "http://localhost.example", "http://box"] {
+            assert!(!of(far), "{far}");
+        }
+    }
+
+    #[test]
+    fn keys_never_leave_the_host_without_a_token() {
+        let mut config = Config::default();
+        config.pool_managerd.orchestrator_url = "http://10.0.0.1:8080".parse().unwrap();
+        assert!(matches!(
+            orchestrator(&config),
+            Err(StartError::NoTokenBeyondLoopback { .. })
+        ));
+        config.auth.token = Some("a-token-of-the-lan".into());
+        assert!(orchestrator(&config).is_ok());
+    }
+}

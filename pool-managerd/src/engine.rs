@@ -1,0 +1,12 @@
+//! One engine process: its command line, its process group, its output, its health and how it ended. Knows llama.cpp's
+//! server; knows nothing of pools, restarts or the orchestrator.
+
+pub mod command;
+pub mod ending;
+pub mod listener;
+pub mod output;
+pub mod probe;
+pub mod process;
+
+mod lines;
+mod ring;

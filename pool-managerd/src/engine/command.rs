@@ -1,0 +1,193 @@
+//! The command line of llama.cpp's server, as data. Pure: what to run is decided here, running it is
+//! [`process`](super::process)'s part.
+//!
+//! The flags forbid every way of computing on the CPU: `-dev CUDA…` makes the engine exit when a GPU of the mask is not
+//! usable, `-ngl all --fit off` keeps it from moving layers away, and `GGML_CUDA_ENABLE_UNIFIED_MEMORY`, which would
+//! spill into system memory, can never be in the environment.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+
+use super::probe::LOOPBACK;
+
+/// What distinguishes one pool's engines from another's.
+#[derive(Debug, Clone)]
+pub struct EngineSpec {
+    /// The name the engine reports for the model.
+    pub alias: String,
+    /// GPU UUIDs, in the order the engine shall number them.
+    pub devices: Vec<String>,
+    /// Parallel sequences.
+    pub slots: u32,
+    /// Context per slot, tokens.
+    pub ctx: u32,
+    /// More flags from the configuration, which has checked them.
+    pub extra_args: Vec<String>,
+    /// The whole environment besides the devices.
+    pub env: Vec<(String, SecretString)>,
+}
+
+/// What distinguishes one start from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchParams {
+    /// The server's binary.
+    pub program: PathBuf,
+    /// The model file.
+    pub model: PathBuf,
+    /// Where it runs.
+    pub dir: PathBuf,
+    /// The loopback port to listen on.
+    pub port: u16,
+    /// The file with the API key.
+    pub key_file: PathBuf,
+}
+
+/// Program, arguments and complete environment.
+#[derive(Debug, Clone)]
+pub struct EngineCommand {
+    /// Executed as it is, without a shell.
+    pub program: PathBuf,
+    /// Working directory.
+    pub dir: PathBuf,
+    /// Arguments.
+    pub args: Vec<OsString>,
+    /// Nothing else is inherited.
+    pub env: Vec<(String, SecretString)>,
+}
+
+/// The command for one start.
+#[must_use]
+pub fn llama_server(spec: &EngineSpec, launch: &LaunchParams) -> EngineCommand {
+    let total_ctx = u64::from(spec.ctx) * u64::from(spec.slots);
+    let mut args: Vec<OsString> = Vec::new();
+    let mut option = |flag: &str, value: OsString| args.extend([OsString::from(flag), value]);
+    option("-m", launch.model.clone().into());
+    option("-a", spec.alias.clone().into());
+    option("--host", LOOPBACK.to_string().into());
+    option("--port", launch.port.to_string().into());
+    option("--api-key-file", launch.key_file.clone().into());
+    option("-c", total_ctx.to_string().into());
+    option("-np", spec.slots.to_string().into());
+    option("-dev", device_names(spec.devices.len()).into());
+    option("-ngl", "all".into());
+    option("--fit", "off".into());
+    option("-fa", "on".into());
+    option("-lv", "4".into());
+    option("--log-colors", "off".into());
+    let switches = ["--no-kv-unified", "--metrics", "--slots", "--no-ui", "--offline"];
+    args.extend(switches.map(OsString::from));
+    args.extend(spec.extra_args.iter().map(OsString::from));
+    EngineCommand {
+        program: launch.program.clone(),
+        dir: launch.dir.clone(),
+        args,
+        env: environment(spec),
+    }
+}
+
+/// Inside the process only the mask is visible, so its devices are `CUDA0` to `CUDAn-1` in the mask's order.
+fn device_names(count: usize) -> String {
+    let names: Vec<String> = (0..count).map(|index| format!("CUDA{index}")).collect();
+    names.join(",")
+}
+
+/// Names that configuration cannot set: the mask is the pool's, and the spill into system memory is forbidden.
+const RESERVED: [&str; 3] = [
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "GGML_CUDA_ENABLE_UNIFIED_MEMORY",
+];
+
+fn environment(spec: &EngineSpec) -> Vec<(String, SecretString)> {
+    let given = spec
+        .env
+        .iter()
+        .filter(|(name, _)| !RESERVED.contains(&name.as_str()));
+    let devices = [
+        ("CUDA_VISIBLE_DEVICES".to_owned(), spec.devices.join(",").into()),
+        ("CUDA_DEVICE_ORDER".to_owned(), "PCI_BUS_ID".into()),
+    ];
+    given.cloned().chain(devices).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret;
+
+    fn spec() -> EngineSpec {
+        EngineSpec {
+            alias: "tiny".into(),
+            devices: vec!["GPU-a".into(), "GPU-b".into()],
+            slots: 3,
+            ctx: 4096,
+            extra_args: vec!["--threads-http".into(), "8".into()],
+            env: vec![
+                ("PATH".into(), "/usr/bin".into()),
+                ("GGML_CUDA_ENABLE_UNIFIED_MEMORY".into(), "1".into()),
+                ("CUDA_VISIBLE_DEVICES".into(), "all".into()),
+            ],
+        }
+    }
+
+    fn launch() -> LaunchParams {
+        LaunchParams {
+            program: "/opt/llama-server".into(),
+            model: "/models/tiny.gguf".into(),
+            dir: "/state".into(),
+            port: 40_001,
+            key_file: "/state/key".into(),
+        }
+    }
+
+    #[test]
+    fn the_line_is_llama_servers_canonical_gpu_line() {
+        let command = llama_server(&spec(), &launch());
+        let line: Vec<&str> = command.args.iter().map(|arg| arg.to_str().unwrap()).collect();
+        assert_eq!(
+            line.join(" "),
+            "-m /models/tiny.gguf -a tiny --host 127.0.0.1 --port 40001 --api-key-file /state/key -c 12288 -np 3 \
+             -dev CUDA0,CUDA1 -ngl all --fit off -fa on -lv 4 --log-colors off --no-kv-unified --metrics --slots \
+             --no-ui --offline --threads-http 8"
+        );
+    }
+
+    #[test]
+    fn the_environment_holds_the_mask_and_no_spill() {
+        let env = llama_server(&spec(), &launch()).env;
+        let text: Vec<String> = env
+            .iter()
+            .map(|(name, value)| format!("{name}={}", value.expose_secret()))
+            .collect();
+        assert_eq!(
+            text,
+            [
+                "PATH=/usr/bin",
+                "CUDA_VISIBLE_DEVICES=GPU-a,GPU-b",
+                "CUDA_DEVICE_ORDER=PCI_BUS_ID"
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_setting_leaves_the_gpus_or_the_loopback(
+            slots in 1_u32..65, ctx in 1_u32..1_000_000, devices in 1_usize..9, port: u16,
+        ) {
+            let spec = EngineSpec { slots, ctx, devices: vec!["GPU-x".into(); devices], ..spec() };
+            let args = llama_server(&spec, &LaunchParams { port, ..launch() }).args;
+            let value = |flag: &str| {
+                let at = args.iter().position(|arg| arg == flag).unwrap();
+                args[at + 1].to_str().unwrap().to_owned()
+            };
+            prop_assert_eq!(value("-dev").split(',').count(), devices);
+            prop_assert_eq!(value("-ngl"), "all");
+            prop_assert_eq!(value("--fit"), "off");
+            prop_assert_eq!(value("--host"), "127.0.0.1");
+            prop_assert_eq!(value("-c").parse::<u64>().unwrap(), u64::from(slots) * u64::from(ctx));
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Who listens on a port of this host, by the kernel's own tables: an engine's health is only believed when the
+//! process that answers is ours. Reads `/proc`.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// `127.0.0.1` as `/proc/net/tcp` writes it.
+const LOOPBACK: &str = "0100007F";
+/// The state `LISTEN` there.
+const LISTEN: &str = "0A";
+
+/// Who listens on a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// Nobody.
+    Nobody,
+    /// A process of the group, on loopback only.
+    Ours,
+    /// A process of the group, reachable from other hosts.
+    OursExposed,
+    /// A process outside the group.
+    Foreign,
+}
+
+/// Looks up who listens on IPv4 `port` and whether it belongs to process group `group`. Blocking.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn who_listens(port: u16, group: u32) -> io::Result<Listener> {
+    let table = fs::read_to_string("/proc/net/tcp")?;
+    let listening: Vec<Row> = rows(&table, port).collect();
+    if listening.is_empty() {
+        return Ok(Listener::Nobody);
+    }
+    let owned = sockets_of(group)?;
+    if listening.iter().any(|row| !owned.contains(&row.inode)) {
+        return Ok(Listener::Foreign);
+    }
+    let loopback_only = listening.iter().all(|row| row.loopback);
+    Ok(if loopback_only {
+        Listener::Ours
+    } else {
+        Listener::OursExposed
+    })
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Row {
+    inode: u64,
+    loopback: bool,
+}
+
+fn rows(table: &str, port: u16) -> impl Iterator<Item = Row> {
+    let port = format!("{port:04X}");
+    table.lines().filter_map(move |line| {
+        let mut fields = line.split_ascii_whitespace();
+        let (address, local_port) = fields.nth(1)?.split_once(':')?;
+        let state = fields.nth(1)?;
+        let inode = fields.nth(5)?.parse().ok()?;
+        (local_port == port && state == LISTEN).then(|| Row {
+            inode,
+            loopback: address == LOOPBACK,
+        })
+    })
+}
+
+/// The socket inodes that the processes of a group hold. Processes may come and go while this reads.
+fn sockets_of(group: u32) -> io::Result<Vec<u64>> {
+    let mut inodes = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let path = entry?.path();
+        if group_of(&path) == Some(group) {
+            inodes.extend(sockets_in(&path.join("fd")));
+        }
+    }
+    Ok(inodes)
+}
+
+/// The process group in `<path>/stat`: the third field after the command, which may itself hold spaces and brackets.
+fn group_of(path: &Path) -> Option<u32> {
+    let stat = fs::read_to_string(path.join("stat")).ok()?;
+    let (_, after_command) = stat.rsplit_once(')')?;
+    after_command.split_ascii_whitespace().nth(2)?.parse().ok()
+}
+
+fn sockets_in(fds: &Path) -> Vec<u64> {
+    let Ok(entries) = fs::read_dir(fds) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| socket_inode(&fs::read_link(entry.ok()?.path()).ok()?))
+        .collect()
+}
+
+fn socket_inode(link: &Path) -> Option<u64> {
+    let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+    inode.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn our_group() -> u32 {
+        group_of(Path::new("/proc/self")).unwrap()
+    }
+
+    #[test]
+    fn a_listener_of_this_process_is_ours_and_of_no_other_group() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(who_listens(port, our_group()).unwrap(), Listener::Ours);
+        assert_eq!(who_listens(port, 1).unwrap(), Listener::Foreign);
+        drop(listener);
+        assert_eq!(who_listens(port, our_group()).unwrap(), Listener::Nobody);
+    }
+
+    #[test]
+    fn a_listener_beyond_loopback_is_told_apart() {
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(who_listens(port, our_group()).unwrap(), Listener::OursExposed);
+    }
+
+    #[test]
+    fn only_listening_rows_of_the_port_count() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+            0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000 0 4242 1 0\n\
+            1: 0100007F:1F90 0100007F:9999 01 00000000:00000000 00:00000000 00000000  1000 0 4243 1 0\n\
+            2: 00000000:1F91 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000 0 4244 1 0\n";
+        let of = |port| rows(table, port).collect::<Vec<_>>();
+        assert_eq!(
+            of(0x1f90),
+            [Row {
+                inode: 4242,
+                loopback: true
+            }]
+        );
+        assert_eq!(
+            of(0x1f91),
+            [Row {
+                inode: 4244,
+                loopback: false
+            }]
+        );
+    }
+}

@@ -1,0 +1,230 @@
+//! What a running engine says about itself over HTTP: whether it loads, serves, or is not ours at all. Reads `/health`
+//! and `/props`; never a route that takes a slot, and none more often than [`READY_INTERVAL`] once it serves.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use http::StatusCode;
+use http_util::{BuildError, Client, ClientOptions, Endpoint, HttpError};
+use secrecy::SecretString;
+use serde::Deserialize;
+use url::Url;
+
+use super::listener::{Listener, who_listens};
+
+/// Engines listen here and nowhere else.
+pub const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// Between two looks at an engine that is starting or loading.
+pub const LOADING_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Between two looks at an engine that serves. llama.cpp notices a vanished client only after a second without any
+/// delivery; looking more often than every two seconds would keep dead requests alive.
+pub const READY_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long an answer may take. The engine answers these routes outside its decode loop, so it answers at once or is
+/// in trouble.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What an engine that serves says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineFacts {
+    /// Its build.
+    pub version: Option<String>,
+    /// Its slots.
+    pub slots: u32,
+    /// Context per slot, tokens.
+    pub ctx_per_slot: u32,
+}
+
+/// One look at an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing answers yet.
+    Silent,
+    /// It answers that it loads.
+    Loading,
+    /// Health passed, and the process that answers is the one that was started.
+    Serving(EngineFacts),
+    /// Somebody else listens on its port.
+    Foreign,
+    /// It answers, but not as it must.
+    Wrong(String),
+}
+
+/// Looks at one generation of one engine.
+#[derive(Debug, Clone)]
+pub struct Prober {
+    endpoint: Endpoint,
+    alias: String,
+    port: u16,
+    group: u32,
+}
+
+/// The client all probers share.
+///
+/// # Errors
+/// When the connector cannot be made.
+pub fn client() -> Result<Client, BuildError> {
+    Client::new(ClientOptions {
+        connect_timeout: ANSWER_TIMEOUT,
+        first_byte_timeout: ANSWER_TIMEOUT,
+        request_timeout: Some(ANSWER_TIMEOUT),
+        ..ClientOptions::default()
+    })
+}
+
+/// The base URL of an engine on this host.
+#[must_use]
+pub fn endpoint_url(port: u16) -> String {
+    format!("http://{LOOPBACK}:{port}")
+}
+
+impl Prober {
+    /// A prober of the engine in process group `group`.
+    ///
+    /// # Errors
+    /// When the key cannot be sent in a header.
+    pub fn new(
+        client: &Client,
+        port: u16,
+        group: u32,
+        alias: String,
+        key: &SecretString,
+    ) -> Result<Self, BuildError> {
+        let base = Url::parse(&endpoint_url(port)).map_err(|_| BuildError::Address {
+            origin: endpoint_url(port),
+            rule: "must be a URL",
+        })?;
+        Ok(Self {
+            endpoint: client.endpoint(base, Some(key))?,
+            alias,
+            port,
+            group,
+        })
+    }
+
+    /// Looks at an engine that has not served yet.
+    pub async fn look(&self) -> Look {
+        match self.health().await {
+            Health::Silent(_) => Look::Silent,
+            Health::Loading => Look::Loading,
+            Health::Wrong(what) => Look::Wrong(what),
+            Health::Passed => match self.owner().await {
+                Ok(Listener::Ours) => self.facts().await,
+                Ok(Listener::Foreign) => Look::Foreign,
+                Ok(Listener::Nobody) => Look::Silent,
+                Ok(Listener::OursExposed) => Look::Wrong("the engine listens beyond loopback".to_owned()),
+                Err(error) => Look::Wrong(format!("the owner of port {} is unknown: {error}", self.port)),
+            },
+        }
+    }
+
+    /// Looks at an engine that serves: `Err` says what is wrong with it.
+    ///
+    /// # Errors
+    /// What health answered instead of 200.
+    pub async fn still_serves(&self) -> Result<(), String> {
+        match self.health().await {
+            Health::Passed => Ok(()),
+            Health::Silent(what) | Health::Wrong(what) => Err(what),
+            Health::Loading => Err("health says that the model is loading again".to_owned()),
+        }
+    }
+
+    async fn health(&self) -> Health {
+        match self.endpoint.send(http_util::Request::get("/health")).await {
+            Ok(_) => Health::Passed,
+            Err(HttpError::Status {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                ..
+            }) => Health::Loading,
+            Err(HttpError::Status { status, .. }) => Health::Wrong(format!("/health answers {status}")),
+            Err(other) => Health::Silent(other.to_string()),
+        }
+    }
+
+    async fn owner(&self) -> std::io::Result<Listener> {
+        let (port, group) = (self.port, self.group);
+        tokio::task::spawn_blocking(move || who_listens(port, group))
+            .await
+            .map_err(std::io::Error::other)?
+    }
+
+    async fn facts(&self) -> Look {
+        match self.endpoint.get_json::<Props>("/props").await {
+            Ok(props) => props.check(&self.alias),
+            Err(HttpError::Status {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                ..
+            }) => Look::Loading,
+            Err(other) => Look::Wrong(other.to_string()),
+        }
+    }
+}
+
+enum Health {
+    Silent(String),
+    Loading,
+    Passed,
+    Wrong(String),
+}
+
+/// `GET /props` of llama.cpp's server, as far as it is needed.
+#[derive(Debug, Deserialize)]
+struct Props {
+    total_slots: u32,
+    default_generation_settings: GenerationSettings,
+    model_alias: Option<String>,
+    build_info: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct GenerationSettings {
+    n_ctx: u32,
+}
+
+impl Props {
+    /// Older builds do not tell the alias; the owner of the port is proven either way.
+    fn check(self, alias: &str) -> Look {
+        match self.model_alias {
+            Some(other) if other != alias => {
+                Look::Wrong(format!("/props names the model {other:?} instead of {alias:?}"))
+            }
+            _ => Look::Serving(EngineFacts {
+                version: self.build_info,
+                slots: self.total_slots,
+                ctx_per_slot: self.default_generation_settings.n_ctx,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn props_of_llama_cpp_are_read() {
+        let text = r#"{"default_generation_settings":{"params":{"seed":4294967295},"n_ctx":512},"total_slots":2,
+            "model_alias":"tiny-alias","build_info":"b1-0c1e570","is_sleeping":false}"#;
+        let props: Props = serde_json::from_str(text).unwrap();
+        let facts = EngineFacts {
+            version: Some("b1-0c1e570".into()),
+            slots: 2,
+            ctx_per_slot: 512,
+        };
+        assert_eq!(props.check("tiny-alias"), Look::Serving(facts));
+    }
+
+    #[test]
+    fn another_model_is_not_ours() {
+        let props = Props {
+            total_slots: 1,
+            default_generation_settings: GenerationSettings { n_ctx: 1 },
+            model_alias: Some("other".into()),
+            build_info: None,
+        };
+        assert!(matches!(props.check("tiny"), Look::Wrong(what) if what.contains("\"other\"")));
+    }
+}

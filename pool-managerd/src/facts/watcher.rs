@@ -1,0 +1,269 @@
+//! The two loops of a watched file: one looks whether it is there, the other computes the digest of each new version.
+
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{Access, access};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::{Digest, DigestCache, DigestError, FileIdentity, Location, Presence, Role};
+use crate::changes::Changes;
+
+/// Between two looks: an operator who puts a file in place sees the pool start within this time.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is known of a file, always the latest.
+#[derive(Debug, Clone)]
+pub struct WatchedFile {
+    presence: watch::Receiver<Presence>,
+    digest: watch::Receiver<Option<Digest>>,
+}
+
+impl WatchedFile {
+    /// Whether it can be used.
+    #[must_use]
+    pub fn presence(&self) -> Presence {
+        self.presence.borrow().clone()
+    }
+
+    /// Which version is there now.
+    #[must_use]
+    pub fn identity(&self) -> Option<FileIdentity> {
+        match &*self.presence.borrow() {
+            Presence::Present { identity, .. } => Some(*identity),
+            Presence::Unknown | Presence::Missing(_) => None,
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        match &*self.presence.borrow() {
+            Presence::Present { path, .. } => Some(path.clone()),
+            Presence::Unknown | Presence::Missing(_) => None,
+        }
+    }
+
+    /// The digest of a version, once computed.
+    #[must_use]
+    pub fn digest_of(&self, identity: FileIdentity) -> Option<String> {
+        let digest = self.digest.borrow();
+        digest
+            .as_ref()
+            .filter(|digest| digest.identity == identity)
+            .map(|digest| digest.sha256.clone())
+    }
+}
+
+/// The watching side, before it runs.
+#[derive(Debug)]
+pub struct FileWatcher {
+    location: Location,
+    role: Role,
+    presence: watch::Sender<Presence>,
+    digest: watch::Sender<Option<Digest>>,
+}
+
+impl FileWatcher {
+    /// A watcher of one file, and what it will know.
+    #[must_use]
+    pub fn new(location: Location, role: Role) -> (Self, WatchedFile) {
+        let (presence, seen) = watch::channel(Presence::Unknown);
+        let (digest, computed) = watch::channel(None);
+        let watcher = Self {
+            location,
+            role,
+            presence,
+            digest,
+        };
+        let file = WatchedFile {
+            presence: seen,
+            digest: computed,
+        };
+        (watcher, file)
+    }
+
+    /// Runs both loops until `stop`.
+    pub async fn run(self, digests: Arc<DigestCache>, changes: Changes, stop: CancellationToken) {
+        let versions = self.presence.subscribe();
+        let looking = look_again(self.location, self.role, self.presence, &changes);
+        let hashing = hash_versions(versions, self.digest, &digests, &changes, &stop);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = async { tokio::join!(looking, hashing); } => {}
+        }
+    }
+}
+
+async fn look_again(location: Location, role: Role, presence: watch::Sender<Presence>, changes: &Changes) {
+    loop {
+        let target = location.clone();
+        // A look that hangs in the kernel holds up this loop only; a second one is never started beside it.
+        let seen = spawn_blocking(move || look(&target, role)).await;
+        let seen = seen.unwrap_or_else(|error| Presence::Missing(format!("the look at it failed: {error}")));
+        if publish(&presence, seen) {
+            changes.announce();
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
+}
+
+async fn hash_versions(
+    mut versions: watch::Receiver<Presence>,
+    computed: watch::Sender<Option<Digest>>,
+    digests: &Arc<DigestCache>,
+    changes: &Changes,
+    stop: &CancellationToken,
+) {
+    // Ends when the other loop does.
+    while versions.changed().await.is_ok() {
+        let Presence::Present { path, identity } = versions.borrow_and_update().clone() else {
+            continue;
+        };
+        match digests.digest(&path, identity, stop.clone()).await {
+            Ok(digest) => {
+                if publish(&computed, Some(digest)) {
+                    changes.announce();
+                }
+            }
+            Err(DigestError::Cancelled) => return,
+            Err(error) => tracing::warn!(path = %path.display(), %error, "no digest"),
+        }
+    }
+}
+
+fn publish<T: PartialEq>(channel: &watch::Sender<T>, value: T) -> bool {
+    channel.send_if_modified(|present| {
+        let differs = *present != value;
+        *present = value;
+        differs
+    })
+}
+
+/// Looks for the file. Blocking.
+fn look(location: &Location, role: Role) -> Presence {
+    match location {
+        Location::Path(path) => look_at(path, role).unwrap_or_else(Presence::Missing),
+        Location::Unsupported(why) => Presence::Missing(why.clone()),
+        Location::Search { name, folders } => {
+            let mut found = folders
+                .iter()
+                .filter_map(|folder| look_at(&folder.join(name), role).ok());
+            found
+                .next()
+                .unwrap_or_else(|| Presence::Missing(format!("{} is in no folder of PATH", name.display())))
+        }
+    }
+}
+
+fn look_at(path: &Path, role: Role) -> Result<Presence, String> {
+    let cannot = |what: &str, error: std::io::Error| format!("{} cannot be {what}: {error}", path.display());
+    let metadata = match role {
+        Role::Model => {
+            let file = File::open(path).map_err(|error| cannot("read", error))?;
+            file.metadata().map_err(|error| cannot("read", error))?
+        }
+        Role::Engine => {
+            access(path, Access::EXEC_OK).map_err(|error| cannot("executed", error.into()))?;
+            path.metadata().map_err(|error| cannot("executed", error))?
+        }
+    };
+    if !metadata.is_file() {
+        return Err(format!("{} is not a file", path.display()));
+    }
+    Ok(Presence::Present {
+        path: path.to_owned(),
+        identity: identity(&metadata),
+    })
+}
+
+/// The version that a file's metadata shows.
+pub(super) fn identity(metadata: &Metadata) -> FileIdentity {
+    FileIdentity {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        size: metadata.size(),
+        modified_s: metadata.mtime(),
+        modified_ns: metadata.mtime_nsec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn missing(presence: Presence) -> String {
+        match presence {
+            Presence::Missing(why) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_usable_file_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let absent = Location::Path(folder.path().join("absent.gguf"));
+        assert!(missing(look(&absent, Role::Model)).contains("absent.gguf cannot be read"));
+        let directory = Location::Path(folder.path().to_owned());
+        assert!(missing(look(&directory, Role::Model)).contains("is not a file"));
+        let plain = folder.path().join("plain");
+        fs::write(&plain, "x").unwrap();
+        fs::set_permissions(&plain, fs::Permissions::from_mode(0o644)).unwrap();
+        let plain = Location::Path(plain);
+        assert!(missing(look(&plain, Role::Engine)).contains("cannot be executed"));
+        assert!(matches!(look(&plain, Role::Model), Presence::Present { .. }));
+    }
+
+    #[test]
+    fn bare_names_are_found_in_the_search_path_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = ["a", "b"].map(|name| folder.path().join(name));
+        for dir in [&first, &second] {
+            fs::create_dir(dir).unwrap();
+        }
+        let paths = format!("{}:{}", first.display(), second.display());
+        let location = Location::in_search_path(Path::new("server"), &paths);
+        assert!(missing(look(&location, Role::Engine)).contains("server is in no folder"));
+        for dir in [&second, &first] {
+            let program = dir.join("server");
+            fs::write(&program, "").unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+            let Presence::Present { path, .. } = look(&location, Role::Engine) else {
+                panic!("not found")
+            };
+            assert_eq!(path, program);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_appears_is_seen_and_hashed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.gguf");
+        let (watcher, mut file) = FileWatcher::new(Location::Path(path.clone()), Role::Model);
+        let (changes, stop) = (Changes::default(), CancellationToken::new());
+        let digests = Arc::new(DigestCache::open(folder.path().join("digests.json")));
+        let watching = watcher.run(digests, changes, stop.clone());
+        let checking = async {
+            file.presence.changed().await.unwrap();
+            assert!(matches!(file.presence(), Presence::Missing(_)));
+            fs::write(&path, "abc").unwrap();
+            file.digest.changed().await.unwrap();
+            let digest = file.digest_of(file.identity().unwrap()).unwrap();
+            assert_eq!(
+                digest,
+                "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+            );
+            stop.cancel();
+        };
+        tokio::join!(watching, checking);
+    }
+}

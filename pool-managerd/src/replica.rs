@@ -1,0 +1,173 @@
+//! A replica: one engine process after the other, supervised. [`ReplicaHandle`] is all that others see; the actor behind
+//! it owns the [`machine`] and performs what it decides.
+
+mod actor;
+mod budget;
+pub mod machine;
+mod monitor;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api_types::{EngineKind, ModelId, PoolId, ReplicaId};
+use secrecy::SecretString;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use budget::RestartPolicy;
+
+use crate::changes::Changes;
+use crate::engine::command::EngineSpec;
+use crate::engine::output::{Output, RingLimits};
+use crate::engine::probe::endpoint_url;
+use crate::facts::WatchedFile;
+use crate::metrics::Metrics;
+use machine::{Goal, LifePolicy, Status};
+
+/// Messages that may wait for an actor. A goal that finds no room is sent again by the next round.
+const INBOX: usize = 8;
+
+/// What one replica is.
+#[derive(Debug, Clone)]
+pub struct ReplicaOptions {
+    /// Its pool.
+    pub pool: PoolId,
+    /// Itself.
+    pub id: ReplicaId,
+    /// The pool's engine.
+    pub engine_kind: EngineKind,
+    /// The pool's model.
+    pub model: ModelId,
+    /// What to run.
+    pub engine: EngineSpec,
+    /// Configured values that must not appear in any line of its output.
+    pub secrets: Vec<SecretString>,
+    /// The engine's binary.
+    pub binary: WatchedFile,
+    /// The model file.
+    pub model_file: WatchedFile,
+    /// Its private folder: keys, and the engine's working directory.
+    pub dir: PathBuf,
+    /// How it lives.
+    pub life: LifePolicy,
+    /// Between two looks at the health of a serving engine.
+    pub health_interval: Duration,
+    /// Between the polite and the forced end.
+    pub grace: Duration,
+    /// How much of the output is kept.
+    pub ring: RingLimits,
+}
+
+/// What all replicas share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// The client that looks at engines.
+    pub client: http_util::Client,
+    /// Told of every change of a replica's state.
+    pub changes: Changes,
+    /// The daemon's families.
+    pub metrics: Metrics,
+    /// Waits for every task.
+    pub tasks: TaskTracker,
+    /// Ends every engine at once, without grace.
+    pub kill: CancellationToken,
+}
+
+/// What shall happen to a replica.
+#[derive(Debug)]
+enum Message {
+    /// What it shall be, again or anew.
+    Aim(Goal),
+    /// End the engine, answer, and be no more.
+    ShutDown(oneshot::Sender<()>),
+}
+
+/// The present state of a replica.
+#[derive(Debug, Clone)]
+pub struct ReplicaView {
+    /// Its life.
+    pub status: Status,
+    /// Its process, while there is one.
+    pub process: Option<Process>,
+    /// The output of the latest start.
+    pub current: Option<Arc<Output>>,
+    /// The output of the start before.
+    pub previous: Option<Arc<Output>>,
+}
+
+/// A running engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    /// Process id and group.
+    pub pid: u32,
+    /// Loopback port.
+    pub port: u16,
+}
+
+impl Process {
+    /// The engine's base URL on this host.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        endpoint_url(self.port)
+    }
+}
+
+impl ReplicaView {
+    /// The output of one start: the given generation, or the latest. Only the last two are kept.
+    #[must_use]
+    pub fn output(&self, generation: Option<u64>) -> Option<&Arc<Output>> {
+        let kept = [&self.current, &self.previous];
+        kept.into_iter()
+            .flatten()
+            .find(|output| generation.is_none_or(|wanted| output.generation() == wanted))
+    }
+}
+
+/// The outside of a replica. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ReplicaHandle {
+    id: ReplicaId,
+    inbox: mpsc::Sender<Message>,
+    view: watch::Receiver<ReplicaView>,
+}
+
+impl ReplicaHandle {
+    /// Starts the actor. Nothing runs before the first [`ReplicaHandle::aim`].
+    #[must_use]
+    pub fn spawn(options: ReplicaOptions, shared: Shared) -> Self {
+        let (inbox, messages) = mpsc::channel(INBOX);
+        let id = options.id.clone();
+        let tasks = shared.tasks.clone();
+        let (actor, view) = actor::Actor::new(options, shared, messages);
+        tasks.spawn(actor.run());
+        Self { id, inbox, view }
+    }
+
+    /// Its id in the pool.
+    #[must_use]
+    pub const fn id(&self) -> &ReplicaId {
+        &self.id
+    }
+
+    /// Tells what shall be. Never waits: a goal is a level, and the next round tells it again.
+    pub fn aim(&self, goal: Goal) {
+        let _room_or_next_round = self.inbox.try_send(Message::Aim(goal));
+    }
+
+    /// Ends the engine and the actor.
+    pub async fn shut_down(&self) {
+        let (done, ended) = oneshot::channel();
+        if self.inbox.send(Message::ShutDown(done)).await.is_ok() {
+            // An error means that the actor is gone, and its engine with it.
+            let _ended_either_way = ended.await;
+        }
+    }
+
+    /// The present state.
+    #[must_use]
+    pub fn view(&self) -> ReplicaView {
+        self.view.borrow().clone()
+    }
+}

@@ -1,0 +1,403 @@
+//! The life of a replica as a pure machine: events and the time in, at most one action out. It starts nothing, waits for
+//! nothing and reads no clock; the actor around it does.
+//!
+//! Level-triggered: a [`Goal`] says what shall be, and [`Machine::on`] works out the next step from where things are, so
+//! that a repeated, lost or late goal does no harm.
+
+use std::time::Duration;
+
+use api_types::pool::{ReplicaState, UnreadyCause};
+use tokio::time::Instant;
+
+use super::budget::{RestartBudget, RestartPolicy, Verdict};
+use crate::engine::ending::Ending;
+use crate::engine::probe::{EngineFacts, Look};
+use crate::facts::Inputs;
+use crate::trouble::{Unready, cure};
+
+/// How a replica lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LifePolicy {
+    /// Longest time from start to ready.
+    pub load_deadline: Duration,
+    /// When to start again.
+    pub restart: RestartPolicy,
+}
+
+/// What shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Goal {
+    /// Whether an engine shall run.
+    pub wish: Wish,
+    /// Whether new work is refused.
+    pub drain: bool,
+    /// What a start would use; a replica that failed tries again when this changes.
+    pub inputs: Inputs,
+}
+
+/// Whether an engine shall run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// Run, all checks before a start are passed.
+    Run,
+    /// Run, but a check before the start is not passed.
+    Blocked(Unready),
+    /// Do not run.
+    Stop,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// What shall be, again or anew.
+    Goal(Goal),
+    /// The engine was looked at before it served.
+    Looked(Look),
+    /// The engine served and does no longer.
+    Unhealthy(String),
+    /// The engine's process is gone, or never came to be.
+    Ended(Ending),
+    /// A deadline of [`Machine::wake_at`] has come.
+    Timer,
+}
+
+/// What the actor shall do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Start an engine, as this generation.
+    Start(u64),
+    /// End the running one.
+    Terminate,
+}
+
+/// The time of an event, and 64 random bits for jitter.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// Now.
+    pub now: Instant,
+    /// Random bits.
+    pub entropy: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Starting {
+        deadline: Instant,
+    },
+    Loading {
+        deadline: Instant,
+    },
+    Ready,
+    /// The process is told to end and has not ended yet.
+    Stopping(Option<Unready>),
+    Backoff {
+        until: Instant,
+    },
+    Stopped,
+    Failed {
+        with: Inputs,
+    },
+}
+
+/// How many times a model file that the engine refused is tried again unchanged: a file that is still being copied
+/// changes, and a damaged one does not heal.
+const SAME_FILE_RETRIES: u32 = 2;
+
+/// One replica's life.
+#[derive(Debug)]
+pub struct Machine {
+    policy: LifePolicy,
+    phase: Phase,
+    goal: Goal,
+    generation: u64,
+    started_with: Inputs,
+    budget: RestartBudget,
+    facts: Option<EngineFacts>,
+    failure: Option<Failure>,
+}
+
+/// The last failure, shown until the replica is ready again.
+#[derive(Debug)]
+struct Failure {
+    unready: Unready,
+    cause: UnreadyCause,
+    last_error: Option<String>,
+    refusals: u32,
+}
+
+/// What the machine tells the world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Where it is.
+    pub state: ReplicaState,
+    /// Starts so far.
+    pub generation: u64,
+    /// Restarts in the current window.
+    pub restarts: u32,
+    /// Why it is not ready, and what helps.
+    pub unready: Option<Unready>,
+    /// What the last failure was, even when another one was too many.
+    pub last_cause: Option<UnreadyCause>,
+    /// The engine's last lines at the last failure.
+    pub last_error: Option<String>,
+    /// What the engine says about itself, once it served.
+    pub facts: Option<EngineFacts>,
+    /// What the running engine was started with.
+    pub running_with: Option<Inputs>,
+}
+
+impl Machine {
+    /// A replica that has never run. It stays idle until its first goal.
+    #[must_use]
+    pub fn new(policy: LifePolicy) -> Self {
+        let wish = Wish::Blocked(Unready::new(UnreadyCause::DriverUnavailable, "not checked yet"));
+        Self {
+            policy,
+            phase: Phase::Idle,
+            goal: Goal {
+                wish,
+                drain: false,
+                inputs: Inputs::default(),
+            },
+            generation: 0,
+            started_with: Inputs::default(),
+            budget: RestartBudget::new(policy.restart),
+            facts: None,
+            failure: None,
+        }
+    }
+
+    /// Takes an event in.
+    pub fn on(&mut self, at: Moment, event: Event) -> Option<Action> {
+        let action = match event {
+            Event::Goal(goal) => {
+                self.goal = goal;
+                None
+            }
+            Event::Timer => None,
+            Event::Looked(look) => self.looked(look),
+            Event::Unhealthy(what) => self.unhealthy(what),
+            Event::Ended(ending) => {
+                self.ended(at, ending);
+                None
+            }
+        };
+        action.or_else(|| self.settle(at.now))
+    }
+
+    /// When [`Event::Timer`] is due.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Instant> {
+        let phase = match self.phase {
+            Phase::Starting { deadline } | Phase::Loading { deadline } => Some(deadline),
+            Phase::Backoff { until } => Some(until),
+            Phase::Idle | Phase::Ready | Phase::Stopping(_) | Phase::Stopped | Phase::Failed { .. } => None,
+        };
+        phase.into_iter().chain(self.budget.next_change()).min()
+    }
+
+    /// What to tell the world.
+    pub fn status(&mut self, now: Instant) -> Status {
+        let (state, unready) = self.state();
+        Status {
+            state,
+            generation: self.generation,
+            restarts: self.budget.used(now),
+            unready,
+            last_cause: self.failure.as_ref().map(|failure| failure.cause),
+            last_error: self
+                .failure
+                .as_ref()
+                .and_then(|failure| failure.last_error.clone()),
+            facts: self.facts.clone(),
+            running_with: self.runs().then(|| self.started_with.clone()),
+        }
+    }
+
+    fn state(&self) -> (ReplicaState, Option<Unready>) {
+        let failure = || self.failure.as_ref().map(|failure| failure.unready.clone());
+        match &self.phase {
+            Phase::Idle => (ReplicaState::Preflight, self.blocked().cloned()),
+            Phase::Starting { .. } => (ReplicaState::Starting, Some(Unready::of(UnreadyCause::Loading))),
+            Phase::Loading { .. } => (ReplicaState::Loading, Some(Unready::of(UnreadyCause::Loading))),
+            Phase::Ready => self.ready_state(),
+            Phase::Stopping(None) => (ReplicaState::Draining, Some(Unready::of(UnreadyCause::Stopped))),
+            Phase::Stopping(Some(why)) => (ReplicaState::Backoff, Some(why.clone())),
+            Phase::Backoff { .. } => (ReplicaState::Backoff, failure()),
+            Phase::Stopped => (ReplicaState::Stopped, Some(Unready::of(UnreadyCause::Stopped))),
+            Phase::Failed { .. } => (ReplicaState::Failed, failure()),
+        }
+    }
+
+    /// A device that has gone takes readiness away from an engine that still answers; a driver that is slow to answer
+    /// or a model file that was moved does not.
+    fn ready_state(&self) -> (ReplicaState, Option<Unready>) {
+        match self.blocked() {
+            Some(why) if why.cause == UnreadyCause::DeviceMissing => {
+                (ReplicaState::Preflight, Some(why.clone()))
+            }
+            _ if self.goal.drain => (ReplicaState::Draining, Some(Unready::of(UnreadyCause::Draining))),
+            _ => (ReplicaState::Ready, None),
+        }
+    }
+
+    const fn blocked(&self) -> Option<&Unready> {
+        match &self.goal.wish {
+            Wish::Blocked(why) => Some(why),
+            Wish::Run | Wish::Stop => None,
+        }
+    }
+
+    const fn runs(&self) -> bool {
+        match self.phase {
+            Phase::Starting { .. } | Phase::Loading { .. } | Phase::Ready | Phase::Stopping(_) => true,
+            Phase::Idle | Phase::Backoff { .. } | Phase::Stopped | Phase::Failed { .. } => false,
+        }
+    }
+
+    fn looked(&mut self, look: Look) -> Option<Action> {
+        let (Phase::Starting { deadline } | Phase::Loading { deadline }) = self.phase else {
+            return None;
+        };
+        match look {
+            Look::Silent => None,
+            Look::Loading => {
+                self.phase = Phase::Loading { deadline };
+                None
+            }
+            Look::Serving(facts) => {
+                self.facts = Some(facts);
+                self.failure = None;
+                self.phase = Phase::Ready;
+                None
+            }
+            Look::Foreign => self.condemn(Unready::of(UnreadyCause::PortTaken)),
+            Look::Wrong(what) => self.condemn(Unready::new(UnreadyCause::EngineUnhealthy, what)),
+        }
+    }
+
+    fn unhealthy(&mut self, what: String) -> Option<Action> {
+        let serves = self.phase == Phase::Ready;
+        serves
+            .then(|| self.condemn(Unready::new(UnreadyCause::EngineUnhealthy, what)))
+            .flatten()
+    }
+
+    /// Ends the engine because of something it did.
+    fn condemn(&mut self, why: Unready) -> Option<Action> {
+        self.phase = Phase::Stopping(Some(why));
+        Some(Action::Terminate)
+    }
+
+    fn ended(&mut self, at: Moment, ending: Ending) {
+        self.facts = None;
+        let told = match &self.phase {
+            Phase::Stopping(None) => {
+                self.phase = Phase::Stopped;
+                return;
+            }
+            Phase::Stopping(Some(why)) => why.clone(),
+            _ => Unready::new(ending.cause, format!("{}: {}", ending.how, cure(ending.cause))),
+        };
+        self.failed(at, told, ending.last_error);
+    }
+
+    fn failed(&mut self, at: Moment, why: Unready, last_error: Option<String>) {
+        let refusals = self.refusals(&why);
+        let cause = why.cause;
+        let verdict = self.budget.spend(at.now, at.entropy);
+        let (phase, unready) = match verdict {
+            _ if refusals > SAME_FILE_RETRIES => (self.final_phase(), why),
+            Verdict::RetryAfter(pause) => (
+                Phase::Backoff {
+                    until: at.now + pause,
+                },
+                why,
+            ),
+            Verdict::Exhausted => (self.final_phase(), self.exhausted(&why)),
+        };
+        self.phase = phase;
+        self.failure = Some(Failure {
+            unready,
+            cause,
+            last_error,
+            refusals,
+        });
+    }
+
+    /// How often in a row the engine has refused the model file.
+    fn refusals(&self, why: &Unready) -> u32 {
+        let before = self.failure.as_ref().map_or(0, |failure| failure.refusals);
+        if why.cause == UnreadyCause::BadModel {
+            before + 1
+        } else {
+            0
+        }
+    }
+
+    fn final_phase(&self) -> Phase {
+        Phase::Failed {
+            with: self.started_with.clone(),
+        }
+    }
+
+    fn exhausted(&self, why: &Unready) -> Unready {
+        let RestartPolicy { budget, window, .. } = self.policy.restart;
+        let cause = UnreadyCause::RestartBudgetExhausted;
+        let hint = format!(
+            "{budget} restarts within {} s did not help, lastly {}; {}",
+            window.as_secs(),
+            why.hint,
+            cure(cause)
+        );
+        Unready::new(cause, hint)
+    }
+
+    /// The next step from where things are towards the goal.
+    fn settle(&mut self, now: Instant) -> Option<Action> {
+        match (&self.phase, &self.goal.wish) {
+            (Phase::Idle | Phase::Backoff { .. } | Phase::Failed { .. }, Wish::Stop) => {
+                self.failure = None;
+                self.phase = Phase::Stopped;
+                None
+            }
+            (Phase::Starting { .. } | Phase::Loading { .. } | Phase::Ready, Wish::Stop) => {
+                self.phase = Phase::Stopping(None);
+                Some(Action::Terminate)
+            }
+            (Phase::Starting { deadline } | Phase::Loading { deadline }, _) if *deadline <= now => {
+                self.condemn(Unready::of(UnreadyCause::LoadTimeout))
+            }
+            (Phase::Failed { with }, _) if *with != self.goal.inputs => {
+                self.budget.reset();
+                self.failure = None;
+                self.phase = Phase::Idle;
+                self.settle(now)
+            }
+            (Phase::Backoff { until }, Wish::Blocked(_)) if *until <= now => {
+                self.phase = Phase::Idle;
+                None
+            }
+            (Phase::Stopped, Wish::Blocked(_)) => {
+                self.phase = Phase::Idle;
+                None
+            }
+            (Phase::Backoff { until }, Wish::Run) if *until <= now => Some(self.start(now)),
+            (Phase::Idle | Phase::Stopped, Wish::Run) => Some(self.start(now)),
+            _ => None,
+        }
+    }
+
+    fn start(&mut self, now: Instant) -> Action {
+        self.generation += 1;
+        self.started_with = self.goal.inputs.clone();
+        let deadline = now + self.policy.load_deadline;
+        self.phase = Phase::Starting { deadline };
+        Action::Start(self.generation)
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -1,0 +1,72 @@
+//! The node's full state as data, put together from what the watches hold at the moment of asking.
+
+use api_types::NodeId;
+use api_types::link::NodeReport;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::gpu::{GpuState, describe};
+use crate::pool::{Pools, strip_keys};
+
+/// Puts reports together. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    identity: Identity,
+    gpus: watch::Receiver<GpuState>,
+    pools: Pools,
+}
+
+/// What a node is called and where it is.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The node.
+    pub node_id: NodeId,
+    /// This run of the daemon.
+    pub instance: Uuid,
+    /// The daemon's base URL.
+    pub address: String,
+}
+
+impl Reporter {
+    /// Reports on these.
+    #[must_use]
+    pub const fn new(identity: Identity, gpus: watch::Receiver<GpuState>, pools: Pools) -> Self {
+        Self {
+            identity,
+            gpus,
+            pools,
+        }
+    }
+
+    /// The node's id.
+    #[must_use]
+    pub const fn node_id(&self) -> &NodeId {
+        &self.identity.node_id
+    }
+
+    /// The full state for the orchestrator, with the engines' keys.
+    #[must_use]
+    pub fn full(&self, seq: u64) -> NodeReport {
+        let mut report = NodeReport {
+            node_id: self.identity.node_id.clone(),
+            instance: self.identity.instance,
+            seq,
+            address: self.identity.address.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            driver: None,
+            driver_error: None,
+            gpus: Vec::new(),
+            pools: self.pools.report(),
+        };
+        describe(&self.gpus.borrow(), &mut report);
+        report
+    }
+
+    /// The full state for anybody else: without keys.
+    #[must_use]
+    pub fn public(&self, seq: u64) -> NodeReport {
+        let mut report = self.full(seq);
+        report.pools.iter_mut().for_each(strip_keys);
+        report
+    }
+}

@@ -1,0 +1,221 @@
+//! What the daemon narrates: one line for each thing that matters to an operator, in plain English. Emits log lines,
+//! decides nothing.
+
+use std::time::Duration;
+
+use api_types::pool::ReplicaState;
+use api_types::{EngineKind, ModelId, PoolId, ReplicaId};
+use narration_core::Narration;
+
+use crate::engine::probe::EngineFacts;
+use crate::gpu::GpuState;
+use crate::replica::ReplicaOptions;
+use crate::replica::machine::Status;
+
+/// Who speaks.
+pub const ACTOR: &str = "pool-managerd";
+
+/// The storyteller of one replica.
+#[derive(Debug, Clone)]
+pub struct ReplicaStory {
+    pool: PoolId,
+    replica: ReplicaId,
+    engine: EngineKind,
+    model: ModelId,
+}
+
+impl ReplicaStory {
+    /// Tells of this replica.
+    #[must_use]
+    pub fn of(options: &ReplicaOptions) -> Self {
+        Self {
+            pool: options.pool.clone(),
+            replica: options.id.clone(),
+            engine: options.engine_kind,
+            model: options.model.clone(),
+        }
+    }
+
+    /// Tells what has changed; `took` is the time since the running engine's start.
+    pub fn tell(&self, before: &Status, after: &Status, took: Option<Duration>) {
+        let same = (before.state, before.generation) == (after.state, after.generation);
+        if same && before.unready == after.unready {
+            return;
+        }
+        let Some((action, human)) = scene(after, took) else {
+            return;
+        };
+        let line = self.line(action, human, after.facts.as_ref());
+        match after.state {
+            ReplicaState::Failed => line.error().emit(),
+            ReplicaState::Backoff | ReplicaState::Preflight => line.warning().emit(),
+            _ => line.emit(),
+        }
+        self.detail(after);
+    }
+
+    fn line<'a>(
+        &'a self,
+        action: &'static str,
+        human: String,
+        facts: Option<&'a EngineFacts>,
+    ) -> Narration<'a> {
+        Narration::new(ACTOR, action, &self.pool, human)
+            .pool_id(&self.pool)
+            .replica_id(&self.replica)
+            .engine(&self.engine)
+            .model_id(&self.model)
+            .engine_version(facts.and_then(|facts| facts.version.as_ref()))
+    }
+
+    /// What does not fit into one line of narration.
+    fn detail(&self, status: &Status) {
+        let trouble = matches!(
+            status.state,
+            ReplicaState::Failed | ReplicaState::Backoff | ReplicaState::Preflight
+        );
+        if let (true, Some(why)) = (trouble, &status.unready) {
+            tracing::warn!(
+                pool_id = %self.pool,
+                replica_id = %self.replica,
+                generation = status.generation,
+                restarts = status.restarts,
+                cause = crate::metrics::cause_name(why.cause),
+                hint = why.hint,
+                last_error = status.last_error,
+                "the replica is not ready"
+            );
+        }
+    }
+}
+
+/// Action and sentence for a state; `None` for what needs no telling.
+fn scene(status: &Status, took: Option<Duration>) -> Option<(&'static str, String)> {
+    let seconds = took.unwrap_or_default().as_secs_f64();
+    Some(match status.state {
+        ReplicaState::Preflight => ("wait", format!("No engine is started: {}", reason(status))),
+        ReplicaState::Starting if status.generation > 1 => {
+            ("restart", "The engine is started again".to_owned())
+        }
+        ReplicaState::Starting => ("start", "The engine is started".to_owned()),
+        ReplicaState::Loading => (
+            "load",
+            format!("The engine loads its model, {seconds:.1} s after its start"),
+        ),
+        ReplicaState::Ready => ("ready", ready(status, seconds)),
+        ReplicaState::Draining => ("drain", "No new work is taken".to_owned()),
+        ReplicaState::Backoff => (
+            "backoff",
+            format!("The engine pauses before its next start: {}", reason(status)),
+        ),
+        ReplicaState::Stopped => ("stop", "The engine has ended on purpose".to_owned()),
+        ReplicaState::Failed => ("fail", format!("The engine is given up: {}", reason(status))),
+    })
+}
+
+fn reason(status: &Status) -> &str {
+    status.unready.as_ref().map_or("", |why| &why.hint)
+}
+
+fn ready(status: &Status, seconds: f64) -> String {
+    let Some(EngineFacts {
+        slots, ctx_per_slot, ..
+    }) = status.facts
+    else {
+        return "The engine is ready".to_owned();
+    };
+    format!("The engine is ready with {slots} slots of {ctx_per_slot} tokens, {seconds:.1} s after its start")
+}
+
+/// Tells that the daemon runs.
+pub fn started(pools: usize) {
+    let human = format!("Takes care of {pools} pools");
+    Narration::new(ACTOR, "run", &"node", human).emit();
+}
+
+/// Tells that the daemon has been asked to stop.
+pub fn stopping() {
+    Narration::new(ACTOR, "shut-down", &"node", "Ends its engines and leaves").emit();
+}
+
+/// Tells when the GPUs come and go.
+pub fn gpus(before: &GpuState, after: &GpuState) {
+    match (before, after) {
+        (Err(_), Ok(inventory)) => {
+            let human = format!("NVML answers and shows {} GPUs", inventory.gpus.len());
+            Narration::new(ACTOR, "find", &"gpus", human).emit();
+        }
+        (Ok(had), Ok(has)) if had.gpus.len() != has.gpus.len() || had.faults != has.faults => {
+            let human = format!("{} GPUs answer where {} did", has.gpus.len(), had.gpus.len());
+            Narration::new(ACTOR, "recount", &"gpus", human).warning().emit();
+            for fault in &has.faults {
+                tracing::warn!(index = fault.index, error = fault.error, "a GPU does not answer");
+            }
+        }
+        (had, Err(error)) if had.as_ref().err() != Some(error) => {
+            let human = format!("No GPU can be seen: {error}");
+            Narration::new(ACTOR, "lose", &"gpus", human).warning().emit();
+            tracing::warn!(%error, hint = error.hint(), "NVML does not answer");
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::RestartPolicy;
+    use crate::replica::machine::{LifePolicy, Machine};
+    use crate::trouble::Unready;
+    use api_types::pool::UnreadyCause;
+    use narration_core::{MAX_HUMAN_CHARS, Recorder};
+    use tokio::time::Instant;
+
+    fn story() -> ReplicaStory {
+        ReplicaStory {
+            pool: PoolId::new("p").unwrap(),
+            replica: ReplicaId::new("r0").unwrap(),
+            engine: EngineKind::Llamacpp,
+            model: ModelId::new("m").unwrap(),
+        }
+    }
+
+    fn status(state: ReplicaState, unready: Option<Unready>) -> Status {
+        let second = Duration::from_secs(1);
+        let restart = RestartPolicy {
+            initial: second,
+            max: second,
+            budget: 1,
+            window: second,
+        };
+        let policy = LifePolicy {
+            load_deadline: second,
+            restart,
+        };
+        Status {
+            state,
+            unready,
+            ..Machine::new(policy).status(Instant::now())
+        }
+    }
+
+    #[test]
+    fn each_change_is_told_once_and_short() {
+        let recorder = Recorder::new();
+        let _listening = recorder.listen();
+        let why = Unready::of(UnreadyCause::VramOom);
+        let (ready, backoff) = (
+            status(ReplicaState::Ready, None),
+            status(ReplicaState::Backoff, Some(why)),
+        );
+        story().tell(&ready, &backoff, None);
+        story().tell(&backoff, &backoff, None);
+        let lines = recorder.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(
+            (lines[0].action(), lines[0].field("replica_id")),
+            ("backoff", "r0")
+        );
+        assert!(lines[0].human().chars().count() <= MAX_HUMAN_CHARS);
+    }
+}

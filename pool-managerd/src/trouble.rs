@@ -1,0 +1,66 @@
+//! Why something is not ready, and what an operator can do about it: the one table from causes to hints.
+
+use api_types::pool::UnreadyCause;
+
+/// A cause and its cure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unready {
+    /// The class.
+    pub cause: UnreadyCause,
+    /// What to do, or what is being waited for.
+    pub hint: String,
+}
+
+impl Unready {
+    /// A cause with a hint of its own.
+    #[must_use]
+    pub fn new(cause: UnreadyCause, hint: impl Into<String>) -> Self {
+        Self {
+            cause,
+            hint: hint.into(),
+        }
+    }
+
+    /// A cause with the hint of the table.
+    #[must_use]
+    pub fn of(cause: UnreadyCause) -> Self {
+        Self::new(cause, cure(cause))
+    }
+}
+
+/// What helps, where nothing more is known than the cause.
+#[must_use]
+pub const fn cure(cause: UnreadyCause) -> &'static str {
+    match cause {
+        UnreadyCause::DriverUnavailable => "check the NVIDIA driver with nvidia-smi",
+        UnreadyCause::DeviceMissing => {
+            "the engine sees no usable GPU: a build without CUDA, a driver older than its CUDA, or a wrong device mask"
+        }
+        UnreadyCause::ModelMissing => "put the model file where the pool's configuration says",
+        UnreadyCause::EngineMissing => "install the engine, or set the pool's binary to its path",
+        UnreadyCause::Loading => "the model is loading",
+        UnreadyCause::LoadTimeout => {
+            "raise the pool's load_timeout_ms, or check the disk that holds the model"
+        }
+        UnreadyCause::VramOom => {
+            "use a smaller model, less ctx or fewer slots, or free the GPU (nvidia-smi shows who uses it)"
+        }
+        UnreadyCause::HostOom => "the host ran out of memory: check dmesg for the kernel's OOM killer",
+        UnreadyCause::GpuError => "check dmesg for Xid lines; the GPU may need a reset",
+        UnreadyCause::PortTaken => "another program took the engine's port; the next start takes another one",
+        UnreadyCause::BadModel => {
+            "replace the model file: it is damaged, incomplete or not one this engine reads"
+        }
+        UnreadyCause::EngineExited => "the engine's last lines say why",
+        UnreadyCause::EngineUnhealthy => {
+            "the engine runs but does not answer as it must; its log may say why"
+        }
+        UnreadyCause::RestartBackoff => "the next start follows by itself",
+        UnreadyCause::RestartBudgetExhausted => {
+            "remove the cause in the last lines, then restart pool-managerd or replace the model or engine file"
+        }
+        UnreadyCause::Draining => "takes new work again when the drain is lifted",
+        UnreadyCause::Stopped => "stopped on purpose",
+        UnreadyCause::NodeStale => "check that pool-managerd runs and reaches the orchestrator",
+    }
+}

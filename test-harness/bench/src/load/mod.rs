@@ -1,0 +1,13 @@
+//! The load: streams opened together, one after the other, or held open. Every stream is checked as it is read. Runs
+//! on the one thread of this program; touches sockets.
+
+mod held;
+mod job;
+mod read;
+mod target;
+mod together;
+
+pub(crate) use held::HeldStreams;
+pub(crate) use job::Job;
+pub(crate) use target::{Dialect, Target};
+pub(crate) use together::{Answered, one_after_the_other, together};

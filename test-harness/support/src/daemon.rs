@@ -1,0 +1,404 @@
+//! Starts real programs for tests: a process group of its own, output kept and drained, the line that
+//! says where it listens, signals, and nothing left behind. Touches processes that it started.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use test_harness_support::daemon::{Command, Signal};
+//! let daemon = Command::of_workspace("orchestratord")?.env("ORCHD_ADDR", "127.0.0.1:0").start().await?;
+//! println!("{}", daemon.base_url());
+//! daemon.signal(Signal::TERM)?;
+//! # Ok(()) }
+//! ```
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, kill_process, kill_process_group};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+pub use rustix::process::Signal;
+
+use crate::binaries::{self, BuildError};
+use crate::processes::{self, ProcessId};
+use crate::wait::{Look, TimedOut, wait_for};
+
+/// Output kept per stream; older bytes are dropped.
+const KEPT_OUTPUT: usize = 1 << 20;
+/// Long for a daemon that only binds a socket, short for a person who waits.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// What a program needs of the tester's environment; nothing else is passed on.
+const INHERITED: [&str; 6] = [
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "RUST_BACKTRACE",
+    "LLVM_PROFILE_FILE",
+];
+/// How a daemon's first line on stdout begins.
+const LISTENING: &str = "listening http://";
+
+/// A program that did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The program is not built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// It could not be started.
+    #[error("cannot start {program}")]
+    Spawn {
+        /// Its path.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It ended, or said something else, or nothing.
+    #[error("{program} does not say \"listening http://ADDR:PORT\": {seen}\n{logs}")]
+    NotListening {
+        /// Its path.
+        program: String,
+        /// What happened instead.
+        seen: String,
+        /// Its output.
+        logs: String,
+    },
+}
+
+/// A program to start. Its environment holds what is set here, and of the tester's only what every
+/// program needs (PATH, HOME, …).
+#[derive(Clone, Debug)]
+pub struct Command {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    environment: BTreeMap<OsString, OsString>,
+    start_limit: Duration,
+}
+
+impl Command {
+    /// A program of this workspace, built when it has to be.
+    ///
+    /// # Errors
+    /// It does not build.
+    pub fn of_workspace(name: &str) -> Result<Self, BuildError> {
+        binaries::bin_path(name).map(Self::new)
+    }
+
+    /// Any program.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            arguments: Vec::new(),
+            environment: inherited(),
+            start_limit: START_LIMIT,
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.arguments
+            .extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment
+            .insert(name.as_ref().to_owned(), value.as_ref().to_owned());
+        self
+    }
+
+    /// How long it may take to listen (default 30 s).
+    #[must_use]
+    pub fn start_limit(self, start_limit: Duration) -> Self {
+        Self { start_limit, ..self }
+    }
+
+    /// Starts a daemon and waits for its first line on stdout, `listening http://ADDR:PORT`.
+    ///
+    /// # Errors
+    /// It does not start, or its first line is another, or none comes in time.
+    pub async fn start(self) -> Result<Daemon, StartError> {
+        let limit = self.start_limit;
+        let process = self.spawn()?;
+        let line = process.first_line(limit).await;
+        let address = line
+            .as_deref()
+            .and_then(|line| line.strip_prefix(LISTENING)?.parse().ok());
+        let Some(address) = address else {
+            let seen = match (line, process.exit_status()) {
+                (Some(line), _) => format!("its first line is {line:?}"),
+                (None, Some(status)) => format!("it ended with {status}"),
+                (None, None) => format!("it said nothing for {limit:?}"),
+            };
+            let (program, logs) = (process.program.clone(), process.logs());
+            return Err(StartError::NotListening { program, seen, logs });
+        };
+        Ok(Daemon { process, address })
+    }
+
+    /// Starts a program without waiting for anything.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn spawn(self) -> Result<Process, StartError> {
+        let program = self.program.display().to_string();
+        let spawned = std::process::Command::new(&self.program)
+            .args(&self.arguments)
+            .env_clear()
+            .envs(&self.environment)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        match spawned {
+            Ok(child) => Ok(Process::watch(program, child)),
+            Err(source) => Err(StartError::Spawn { program, source }),
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a child's environment is made from the tester's"
+)]
+fn inherited() -> BTreeMap<OsString, OsString> {
+    INHERITED
+        .iter()
+        .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)))
+        .collect()
+}
+
+/// A daemon that listens. Dropping it kills it and all its descendants.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Daemon {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://ADDRESS`.
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl std::ops::Deref for Daemon {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+/// A running program. Dropping it kills its process group and every descendant, and waits.
+#[derive(Debug)]
+pub struct Process {
+    program: String,
+    pid: Pid,
+    child: Mutex<Child>,
+    stdout: Arc<Output>,
+    stderr: Arc<Output>,
+    /// Descendants seen before the program was told to end: they may outlive it.
+    family: Mutex<Vec<ProcessId>>,
+}
+
+impl Process {
+    fn watch(program: String, mut child: Child) -> Self {
+        let stdout = Output::drain(child.stdout.take());
+        let stderr = Output::drain(child.stderr.take());
+        let pid = Pid::from_child(&child);
+        Self {
+            program,
+            pid,
+            child: Mutex::new(child),
+            stdout,
+            stderr,
+            family: Mutex::default(),
+        }
+    }
+
+    /// Its process id, which is its group's too.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Sends a signal to the program itself.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        self.remember_family();
+        Ok(kill_process(self.pid, signal)?)
+    }
+
+    /// Kills the program itself, as a crash would; what it started goes on.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn kill(&self) -> io::Result<()> {
+        self.signal(Signal::KILL)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It still runs after `limit`.
+    pub async fn wait(&self, limit: Duration) -> Result<ExitStatus, TimedOut> {
+        let what = format!("the end of {}", self.program);
+        wait_for(&what, limit, || async {
+            match self.exit_status() {
+                Some(status) => Look::Ready(status),
+                None => Look::NotYet(format!("running; it said:\n{}", self.logs())),
+            }
+        })
+        .await
+    }
+
+    /// How it ended, if it has.
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.child().try_wait().ok().flatten()
+    }
+
+    /// The first line of stdout, without its end; `None` when stdout closes or `limit` passes before.
+    pub async fn first_line(&self, limit: Duration) -> Option<String> {
+        let mut first = self.stdout.first_line.subscribe();
+        let known = timeout(limit, first.wait_for(|line| *line != FirstLine::NotYet)).await;
+        match &*known.ok()?.ok()? {
+            FirstLine::Is(line) => Some(line.clone()),
+            FirstLine::NotYet | FirstLine::Closed => None,
+        }
+    }
+
+    /// What it wrote to stdout (the last MiB).
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// What it wrote to stderr (the last MiB).
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Both, for a message.
+    pub fn logs(&self) -> String {
+        format!("--- stdout\n{}--- stderr\n{}", self.stdout(), self.stderr())
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember_family(&self) -> Vec<ProcessId> {
+        let mut family = self.family.lock().unwrap_or_else(PoisonError::into_inner);
+        for process in processes::descendants(self.pid.as_raw_nonzero().get()) {
+            if !family.contains(&process) {
+                family.push(process);
+            }
+        }
+        family.clone()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let family = self.remember_family();
+        let running = self.exit_status().is_none();
+        if running {
+            // Each of these can only fail because the aim is reached already.
+            let _ = kill_process_group(self.pid, Signal::KILL);
+            let _ = self.child().wait();
+        }
+        processes::kill_all(&family);
+    }
+}
+
+/// The end of what a stream said, and its first line.
+#[derive(Debug)]
+struct Output {
+    kept: Mutex<Vec<u8>>,
+    first_line: watch::Sender<FirstLine>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum FirstLine {
+    NotYet,
+    Is(String),
+    Closed,
+}
+
+impl Output {
+    /// Reads on a thread until the stream closes, so that the program never waits for a reader. The
+    /// thread is not waited for: a descendant may keep the stream open for longer than the program.
+    fn drain(stream: Option<impl Read + Send + 'static>) -> Arc<Self> {
+        let first_line = watch::Sender::new(FirstLine::NotYet);
+        let output = Arc::new(Self {
+            kept: Mutex::default(),
+            first_line,
+        });
+        let ours = Arc::clone(&output);
+        drop(std::thread::spawn(move || ours.read(stream)));
+        output
+    }
+
+    fn read(&self, stream: Option<impl Read>) {
+        let mut buffer = vec![0; 64 << 10];
+        if let Some(mut stream) = stream {
+            while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                self.keep(&buffer[..length]);
+            }
+        }
+        self.first_line.send_if_modified(|line| {
+            let closed = *line == FirstLine::NotYet;
+            if closed {
+                *line = FirstLine::Closed;
+            }
+            closed
+        });
+    }
+
+    fn keep(&self, bytes: &[u8]) {
+        let mut kept = self.kept();
+        kept.extend_from_slice(bytes);
+        if *self.first_line.borrow() == FirstLine::NotYet
+            && let Some(end) = memchr::memchr(b'\n', &kept)
+        {
+            let line = String::from_utf8_lossy(&kept[..end]).into_owned();
+            self.first_line.send_replace(FirstLine::Is(line));
+        }
+        if kept.len() > 2 * KEPT_OUTPUT {
+            let surplus = kept.len() - KEPT_OUTPUT;
+            drop(kept.drain(..surplus));
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.kept()).into_owned()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,19 @@
+//! The test harness: a scripted engine (a real HTTP server in the llama.cpp dialect), control of the
+//! fake NVML library, a launcher for real daemons, a strict reader of our streams, a tiny model file
+//! writer and the real llama.cpp server. Suites, the demo and the benchmark are built on it.
+//!
+//! It links no daemon: it starts them as processes and speaks HTTP to them. It may touch: loopback
+//! sockets, processes that it started, temporary folders, the workspace's target folder.
+
+pub mod binaries;
+pub mod daemon;
+pub mod fake_nvml;
+pub mod gguf;
+pub mod http1;
+mod processes;
+
+pub mod real_engine;
+pub mod scripted_engine;
+pub mod sse;
+pub mod stream_check;
+pub mod wait;

@@ -1,0 +1,92 @@
+//! An adapter, a job, and everything that comes out of a stream.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use adapter_api::{
+    Adapter, AdapterError, AdapterErrorKind, Finish, Job, JobInput, Timeouts, TokenBatch, TokenStream,
+};
+use api_types::{KvHint, Sampling, TaskId};
+use llamacpp_http::LlamaCpp;
+use secrecy::SecretString;
+
+/// Long enough that none fires on a busy machine unless a test wants it to.
+pub(crate) const PATIENT: Timeouts = Timeouts {
+    connect: Duration::from_secs(10),
+    first_token: Duration::from_secs(60),
+    token_idle: Duration::from_secs(60),
+    probe: Duration::from_secs(30),
+};
+
+pub(crate) fn adapter(url: &str, key: Option<&str>, timeouts: Timeouts) -> LlamaCpp {
+    let key = key.map(SecretString::from);
+    let client = LlamaCpp::client(&timeouts).unwrap();
+    let endpoint = client.endpoint(url.parse().unwrap(), key.as_ref()).unwrap();
+    LlamaCpp::new(endpoint, timeouts)
+}
+
+pub(crate) fn job(prompt: &str, max_tokens: u32) -> Job {
+    Job {
+        task_id: TaskId::new(uuid::Uuid::from_u128(7)),
+        input: JobInput::Prompt(prompt.into()),
+        max_tokens,
+        seed: 42,
+        sampling: Sampling::default(),
+        kv_hint: KvHint::Reuse,
+        strict: false,
+    }
+}
+
+/// Everything that came out.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Output {
+    pub(crate) texts: Vec<String>,
+    pub(crate) generated: u32,
+    pub(crate) end: Result<Finish, AdapterError>,
+}
+
+impl Output {
+    pub(crate) fn error_kind(&self) -> Option<AdapterErrorKind> {
+        self.end.as_ref().err().map(|e| e.kind)
+    }
+}
+
+/// Submits and reads to the end, which must come exactly once.
+pub(crate) async fn generate(adapter: &LlamaCpp, job: &Job) -> Output {
+    match adapter.submit(job).await {
+        Ok(stream) => drain(stream).await,
+        Err(error) => Output {
+            texts: Vec::new(),
+            generated: 0,
+            end: Err(error),
+        },
+    }
+}
+
+/// Reads to the end. Every successful poll must have brought something.
+pub(crate) async fn drain(mut stream: Box<dyn TokenStream>) -> Output {
+    let mut batch = TokenBatch::new();
+    let mut texts = Vec::new();
+    let end = loop {
+        let before = batch.generated();
+        batch.clear();
+        if let Err(error) = poll_fn(|cx| stream.poll_next(cx, &mut batch)).await {
+            break Err(error);
+        }
+        texts.extend(batch.tokens().map(str::to_owned));
+        if let Some(finish) = batch.finish() {
+            break Ok(finish.clone());
+        }
+        assert!(
+            !batch.is_empty() || batch.generated() > before,
+            "a poll brought nothing"
+        );
+    };
+    let after = poll_fn(|cx| stream.poll_next(cx, &mut batch)).await;
+    assert!(after.is_err(), "something came after the end");
+    Output {
+        texts,
+        generated: batch.generated(),
+        end,
+    }
+}

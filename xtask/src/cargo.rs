@@ -1,0 +1,52 @@
+//! Every cargo invocation of this project's commands. One set of packages and features for all, so that nothing
+//! compiles twice: features unify per invocation.
+
+use std::path::Path;
+
+use crate::process::Cmd;
+
+/// The whole workspace with everything on; what is built is what is tested.
+const WHOLE_WORKSPACE: [&str; 3] = ["--workspace", "--all-features", "--locked"];
+
+/// `cargo fmt`, which writes.
+pub(crate) fn format(root: &Path) -> Cmd {
+    cargo(root, ["fmt", "--all"])
+}
+
+/// `cargo fmt` as a check.
+pub(crate) fn format_check(root: &Path) -> Cmd {
+    format(root).args(["--", "--check"])
+}
+
+/// Clippy over all targets, warnings are errors.
+pub(crate) fn clippy(root: &Path) -> Cmd {
+    workspace(root, "clippy").args(["--all-targets", "--", "-D", "warnings"])
+}
+
+/// Debug build of all targets: the binaries that integration tests start, and the tests themselves.
+pub(crate) fn build(root: &Path) -> Cmd {
+    workspace(root, "build").args(["--all-targets"])
+}
+
+/// All tests.
+pub(crate) fn test(root: &Path) -> Cmd {
+    workspace(root, "test")
+}
+
+/// The unit tests of the library crates only.
+pub(crate) fn test_libraries(root: &Path) -> Cmd {
+    workspace(root, "test").args(["--lib"])
+}
+
+/// Another command of this program, through cargo so that it is current.
+pub(crate) fn xtask<'a>(root: &Path, args: impl IntoIterator<Item = &'a str>) -> Cmd {
+    cargo(root, ["xtask"]).args(args)
+}
+
+fn workspace(root: &Path, command: &str) -> Cmd {
+    cargo(root, [command]).args(WHOLE_WORKSPACE)
+}
+
+fn cargo<'a>(root: &Path, args: impl IntoIterator<Item = &'a str>) -> Cmd {
+    Cmd::new("cargo", root).args(args)
+}

@@ -1,0 +1,110 @@
+//! System packages that commands need: found by a trial, installed through apt-get where this may be done.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::{Cmd, Probe};
+
+/// A Debian package and the trial that shows whether what it brings is there.
+#[derive(Debug)]
+pub(crate) struct DebianPackage {
+    name: &'static str,
+    /// A command that ends with status 0 exactly if the package is not missing.
+    trial: &'static [&'static str],
+    needed_for: &'static str,
+}
+
+/// Python with virtual environments: the real engine comes as a Python package.
+pub(crate) const PYTHON_VENV: DebianPackage = DebianPackage {
+    name: "python3-venv",
+    trial: &["python3", "-c", "import venv, ensurepip"],
+    needed_for: "the runs with a real engine",
+};
+
+/// Installs what is missing.
+///
+/// # Errors
+/// Something is missing and cannot be installed here; says what to type instead.
+pub(crate) fn ensure(packages: &[DebianPackage], dir: &Path) -> Result<()> {
+    for package in packages {
+        if package.trial(dir) == Probe::Fails {
+            install(package, dir)?;
+        }
+        println!("{}: present", package.name);
+    }
+    Ok(())
+}
+
+fn install(package: &DebianPackage, dir: &Path) -> Result<()> {
+    if !rustix::process::geteuid().is_root() || apt_get(dir, &["--version"]).probe() == Probe::Fails {
+        bail!("{}", package.advice());
+    }
+    apt_get(dir, &["update"]).run()?;
+    let install = ["install", "--yes", "--no-install-recommends", package.name];
+    apt_get(dir, &install).run().with_context(|| package.advice())?;
+    match package.trial(dir) {
+        Probe::Succeeds => Ok(()),
+        Probe::Fails => bail!(
+            "{} is installed, yet `{}` still fails",
+            package.name,
+            package.trial.join(" ")
+        ),
+    }
+}
+
+fn apt_get(dir: &Path, args: &[&str]) -> Cmd {
+    Cmd::new("apt-get", dir)
+        .args(args.iter().copied())
+        .env("DEBIAN_FRONTEND", "noninteractive")
+}
+
+impl DebianPackage {
+    fn trial(&self, dir: &Path) -> Probe {
+        match self.trial {
+            [program, args @ ..] => Cmd::new(*program, dir).args(args.iter().copied()).probe(),
+            [] => Probe::Fails,
+        }
+    }
+
+    fn advice(&self) -> String {
+        format!(
+            "`{}` fails, which {} need: run `sudo apt-get install {}`, or install the same with your system's package \
+             manager",
+            self.trial.join(" "),
+            self.needed_for,
+            self.name
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRESENT: DebianPackage = DebianPackage {
+        name: "sh",
+        trial: &["sh", "-c", "exit 0"],
+        needed_for: "tests",
+    };
+    const ABSENT: DebianPackage = DebianPackage {
+        name: "nothing",
+        trial: &["sh", "-c", "exit 1"],
+        needed_for: "tests",
+    };
+
+    #[test]
+    fn a_present_package_is_left_alone() {
+        assert!(ensure(&[PRESENT], Path::new("/")).is_ok());
+    }
+
+    #[test]
+    fn the_advice_says_what_to_type() {
+        assert_eq!(ABSENT.trial(Path::new("/")), Probe::Fails);
+        assert!(
+            ABSENT.advice().contains("sudo apt-get install nothing"),
+            "{}",
+            ABSENT.advice()
+        );
+    }
+}
