@@ -1,6 +1,8 @@
 //! Request bodies that may not pause for ever.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,14 +19,39 @@ pub struct BodyPaused {
     pub limit: Duration,
 }
 
+/// What a connection has seen of its client's requests.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// A request has arrived.
+    pub(crate) asked: AtomicBool,
+    /// The last request may not have been read to its end.
+    pub(crate) unread: AtomicBool,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self {
+            asked: AtomicBool::new(false),
+            unread: AtomicBool::new(true),
+        }
+    }
+
+    fn saw(&self, end: bool) {
+        self.unread.store(!end, Ordering::Relaxed);
+    }
+}
+
 /// The request body for the router. A request without a body costs no allocation.
-pub(crate) fn guarded(body: Incoming, limit: Duration) -> Body {
-    if body.is_end_stream() {
+pub(crate) fn guarded(body: Incoming, limit: Duration, progress: &Arc<Progress>) -> Body {
+    let end = body.is_end_stream();
+    progress.saw(end);
+    if end {
         return Body::empty();
     }
     Body::new(IdleBody {
         body,
         limit,
+        progress: Arc::clone(progress),
         pause: None,
         paused: false,
     })
@@ -33,6 +60,7 @@ pub(crate) fn guarded(body: Incoming, limit: Duration) -> Body {
 struct IdleBody {
     body: Incoming,
     limit: Duration,
+    progress: Arc<Progress>,
     /// Made when the body first has to be waited for: most arrive with their head.
     pause: Option<Pin<Box<Sleep>>>,
     paused: bool,
@@ -62,6 +90,9 @@ impl HttpBody for IdleBody {
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(frame) => {
                 this.paused = false;
+                if frame.is_none() || this.body.is_end_stream() {
+                    this.progress.saw(true);
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             Poll::Pending => this

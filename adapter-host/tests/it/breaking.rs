@@ -57,8 +57,8 @@ async fn one_probe_closes_it_when_the_engine_is_back() {
     later(2 * OPTIONS.breaker.cooldown).await;
     engine.set_script(well().paced(1_000, 0));
     let before = engine.report();
-    let job = job(64);
-    let (probe, refused) = tokio::join!(host.submit(&target(), &job), async {
+    let (target, job) = (target(), job(64));
+    let (probe, refused) = tokio::join!(host.submit(&target, &job), async {
         seen(&engine, "the probe's generation", |r| {
             completions(r) > completions(&before)
         })
@@ -117,9 +117,9 @@ async fn a_probe_that_is_cancelled_makes_room_for_the_next() {
     later(2 * OPTIONS.breaker.cooldown).await;
     engine.set_script(well().paced(600_000, 0));
     let before = completions(&engine.report());
-    let job = job(64);
+    let (target, job) = (target(), job(64));
     tokio::select! {
-        _ = host.submit(&target(), &job) => panic!("the first token is ten minutes away"),
+        _ = host.submit(&target, &job) => panic!("the first token is ten minutes away"),
         () = seen(&engine, "the probe", |r| completions(r) > before) => {}
     }
     engine.set_script(well());

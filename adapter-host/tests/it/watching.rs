@@ -20,7 +20,7 @@ fn series(registry: &Registry) -> BTreeMap<String, u64> {
                 .iter()
                 .map(|l| format!("{}={}", l.name(), l.value()))
                 .collect();
-            let value = metric.get_counter().value();
+            let value = metric.get_counter().get_value();
             if value > 0.0 {
                 out.insert(format!("{}{{{}}}", family.name(), labels.join(",")), value as u64);
             }

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice};
+use anstyle::Style;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
@@ -12,6 +13,9 @@ use crate::args::Global;
 use crate::failure::Failure;
 use crate::render::failure;
 use crate::render::table::Look;
+
+/// What is said beside the data.
+const ASIDE: Style = Style::new().dimmed();
 
 /// Back to the start of the line, and the line wiped.
 const WIPE_LINE: &str = "\r\x1b[2K";
@@ -91,7 +95,7 @@ impl Console {
     /// A line for people; nothing with `--quiet`.
     pub(crate) fn note(&self, line: &str) {
         if !self.quiet {
-            self.err(&format!("{line}\n"));
+            self.err(&format!("{ASIDE}{line}{ASIDE:#}\n"));
         }
     }
 
@@ -119,6 +123,9 @@ impl Console {
 
     /// A failure, for people and, with `--json`, as the last document of stdout.
     pub(crate) fn failure(&self, failure: &Failure) {
+        if matches!(failure, Failure::OutputClosed) {
+            return;
+        }
         self.err(&failure::human(failure));
         if self.json {
             let document = format!("{}\n", failure::document(failure));

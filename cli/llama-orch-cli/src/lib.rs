@@ -38,7 +38,6 @@ fn run(cli: &Cli, environment: &Environment) -> Exit {
     let console = Console::new(&cli.global);
     match perform(cli, environment, &console) {
         Ok(exit) => exit,
-        Err(Failure::OutputClosed) => Exit::Success,
         Err(failure) => {
             console.failure(&failure);
             failure.exit()

@@ -138,7 +138,10 @@ impl Rules {
             return handle(None);
         };
         match self.policy.decide(&caller(request, passed, peer.ip()), need) {
-            Outcome::Allowed(identity) => handle(Some(identity)),
+            Outcome::Allowed(identity) => {
+                tracing::debug!(%correlation_id, %identity, route, "admits a caller");
+                handle(Some(identity))
+            }
             Outcome::Denied(denial) => {
                 self.tell(denial, peer.ip(), correlation_id);
                 Verdict::Refuse(denial.into())

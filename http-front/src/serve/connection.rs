@@ -6,7 +6,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -26,7 +26,7 @@ use tower::Service as _;
 
 use super::io::LingeringIo;
 use super::limits::Limits;
-use crate::body;
+use crate::body::{self, Progress};
 
 /// Read buffer of a connection, bytes: one whole request head and then some.
 const READ_BUFFER_BYTES: usize = 64 << 10;
@@ -81,20 +81,21 @@ impl Connections {
             router: self.router.clone(),
             peer,
             body_idle_timeout: self.limits.body_idle_timeout,
-            asked: Arc::default(),
+            progress: Arc::new(Progress::new()),
         };
         // A child token has a lock of its own: connections do not meet at the server's.
         let (shutdown, cut) = (self.shutdown.child_token(), self.cut.clone());
         let (builder, first_request) = (Arc::clone(&self.builder), self.limits.header_timeout);
         async move {
-            let asked = Arc::clone(&service.asked);
-            let mut connection = pin!(builder.serve_connection(LingeringIo::new(stream), service));
+            let progress = Arc::clone(&service.progress);
+            let io = LingeringIo::new(stream, Arc::clone(&progress));
+            let mut connection = pin!(builder.serve_connection(io, service));
             // The connection is polled first: what a wake-up for a token costs here is looking at
             // two futures that wait.
             let ended = tokio::select! {
                 biased;
                 ended = connection.as_mut() => Some(ended),
-                () = no_request(first_request, &asked) => return,
+                () = async { let _ = (first_request, &progress); std::future::pending::<()>().await } => return,
                 () = shutdown.cancelled() => None,
             };
             let ended = match ended {
@@ -118,9 +119,9 @@ impl Connections {
 /// Ends when a connection has been silent, or sending an endless preface or first head, for the
 /// header timeout; never ends once a request has arrived. The HTTP implementation's own header
 /// timeout begins only when it knows the protocol.
-async fn no_request(timeout: Duration, asked: &AtomicBool) {
+async fn no_request(timeout: Duration, progress: &Progress) {
     sleep(timeout).await;
-    if asked.load(Ordering::Relaxed) {
+    if progress.asked.load(Ordering::Relaxed) {
         std::future::pending::<()>().await;
     }
 }
@@ -169,7 +170,7 @@ struct ConnectionService {
     router: Router,
     peer: Peer,
     body_idle_timeout: Duration,
-    asked: Arc<AtomicBool>,
+    progress: Arc<Progress>,
 }
 
 impl Service<Request<Incoming>> for ConnectionService {
@@ -178,8 +179,9 @@ impl Service<Request<Incoming>> for ConnectionService {
     type Future = RouteFuture<Infallible>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.asked.store(true, Ordering::Relaxed);
-        let mut request = request.map(|incoming| body::guarded(incoming, self.body_idle_timeout));
+        self.progress.asked.store(true, Ordering::Relaxed);
+        let mut request =
+            request.map(|incoming| body::guarded(incoming, self.body_idle_timeout, &self.progress));
         request.extensions_mut().insert(self.peer);
         self.router.clone().call(request)
     }

@@ -1,9 +1,11 @@
-//! The socket under a connection. When the server closes first, it says so and then reads on for a
-//! moment: closing with unread input resets the connection, and the reset can destroy the answer
-//! (a 413, a 401) before the client has read it.
+//! The socket under a connection. When the server closes while a client is still sending, it says
+//! so and then reads on for a moment: closing with unread input resets the connection, and the
+//! reset can destroy the answer (a 413, a 401) before the client has read it.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use crate::body::Progress;
+
 /// Longest reading on after our end is closed.
 const LINGER: Duration = Duration::from_secs(2);
 /// Most bytes thrown away after our end is closed.
@@ -21,6 +25,7 @@ const CHUNK_BYTES: usize = 8 << 10;
 
 pub(crate) struct LingeringIo {
     inner: TokioIo<TcpStream>,
+    progress: Arc<Progress>,
     closing: Closing,
 }
 
@@ -31,9 +36,10 @@ enum Closing {
 }
 
 impl LingeringIo {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream, progress: Arc<Progress>) -> Self {
         Self {
             inner: TokioIo::new(stream),
+            progress,
             closing: Closing::Open,
         }
     }
@@ -79,19 +85,28 @@ impl Write for LingeringIo {
         let this = &mut *self;
         if matches!(this.closing, Closing::Open) {
             ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
-            this.closing = Closing::Lingering {
-                until: Box::pin(sleep(LINGER)),
-                budget: LINGER_BYTES,
-            };
+            this.closing = Closing::after_shutdown(&this.progress);
         }
         if let Closing::Lingering { until, budget } = &mut this.closing {
-            let over = until.as_mut().poll(cx).is_ready();
-            if !over {
+            if until.as_mut().poll(cx).is_pending() {
                 ready!(poll_discard(this.inner.inner_mut(), budget, cx));
             }
             this.closing = Closing::Done;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Closing {
+    fn after_shutdown(progress: &Progress) -> Self {
+        if progress.unread.load(Ordering::Relaxed) {
+            Self::Lingering {
+                until: Box::pin(sleep(LINGER)),
+                budget: LINGER_BYTES,
+            }
+        } else {
+            Self::Done
+        }
     }
 }
 

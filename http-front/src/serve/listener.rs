@@ -52,7 +52,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds and listens. Port 0 takes a free one.
+    /// Binds and listens; from within a tokio runtime. Port 0 takes a free one.
     ///
     /// # Errors
     /// [`BindError`] with the address.

@@ -10,7 +10,6 @@ mod listener;
 use std::sync::Arc;
 
 use axum::Router;
-use narration_core::Narration;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -106,15 +105,7 @@ impl Server {
         // A fresh socket's buffer takes the few bytes; if not, the close says it as well.
         let _ = stream.try_write(&caps::refusal(limit));
         if let Some(more) = self.refused.allow() {
-            Narration::new(
-                "http-front",
-                "connection-refused",
-                &peer.ip(),
-                "refuses a connection: too many from one address",
-            )
-            .warning()
-            .emit();
-            tracing::debug!(%peer, limit, more, "refused connections since the last line");
+            tracing::warn!(peer = %peer.ip(), limit, more, "refuses a connection: too many from one address");
         }
     }
 

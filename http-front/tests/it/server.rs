@@ -20,20 +20,11 @@ pub(crate) const HANG: Duration = Duration::from_secs(30);
 
 pub(crate) const TOKEN: &str = "correct-horse-battery";
 
+#[derive(Default)]
 pub(crate) struct Options {
     pub(crate) auth: Auth,
     pub(crate) http: Http,
     pub(crate) limits: Limits,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            auth: Auth::default(),
-            http: Http::default(),
-            limits: Limits::default(),
-        }
-    }
 }
 
 impl Options {

@@ -36,7 +36,7 @@ async fn a_stream_that_ends_within_the_grace_is_finished() {
 #[tokio::test]
 async fn what_does_not_end_within_the_grace_is_cut() {
     let server = Server::start(Options::limits(|limits| {
-        limits.shutdown_grace = Duration::from_millis(50)
+        limits.shutdown_grace = Duration::from_millis(50);
     }));
     let mut stream = open_stream(&server).await;
     server.shutdown.cancel();

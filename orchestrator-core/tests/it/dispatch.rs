@@ -10,7 +10,9 @@ use orchestrator_core::policy::{
 use orchestrator_core::queue::{Admission, FullPolicy, Queue, QueueConfig, Ticket};
 use proptest::prelude::*;
 
-use super::fixtures::{any_job, any_snapshot, job, pin, pool, pool_id, snapshot, task, with_placement};
+use super::fixtures::{
+    any_job, any_snapshot, job, pin, pool, pool_id, prefer, snapshot, task, with_placement,
+};
 
 const MAX_WAIT: u64 = 20;
 
@@ -263,14 +265,16 @@ proptest! {
         }
     }
 
-    /// Few slots and little variety, so that nearly every assignment is contested.
+    /// Few slots and little variety, so that nearly every assignment is contested; several things
+    /// happen between rounds, so that both pools free at once.
     #[test]
-    fn waits_are_bounded_under_contention(ops in prop::collection::vec(op(), 0..400)) {
+    fn waits_are_bounded_under_contention(turns in prop::collection::vec(prop::collection::vec(op(), 1..4), 0..200)) {
         let pools = ["p0", "p1"].map(|name| PoolView { slots_total: 1, ..pool(name) });
-        let jobs = [job(), with_placement(pin("p0")), with_placement(pin("p1"))];
+        let wishes = [pin("p0"), pin("p1"), prefer(&["p0"], true), prefer(&["p1"], true)];
+        let jobs: Vec<JobSpec> = wishes.map(with_placement).into_iter().chain([job()]).collect();
         let mut world = World::new(snapshot(pools));
-        for op in &ops {
-            world.apply(op, &jobs);
+        for ops in &turns {
+            ops.iter().for_each(|op| world.apply(op, &jobs));
             world.round()?;
         }
     }
@@ -325,6 +329,25 @@ fn turns_of_one_pool_do_not_count_on_another() {
         (0..2).for_each(|_| world.finish(0));
     }
     assert_eq!(on_p0, [1, 9, 2, 10, 3, 11, 4, 12].map(task));
+}
+
+/// Aged tasks that prefer one pool and an interactive task that prefers the other: when both pools
+/// free at once both start, and the pile does not take both.
+#[test]
+fn tasks_that_want_different_pools_both_start() {
+    let pools = ["p0", "p1"].map(|name| PoolView {
+        slots_total: 1,
+        ..pool(name)
+    });
+    let mut world = World::new(snapshot(pools));
+    (0..4).for_each(|_| world.submit(Priority::Batch, with_placement(prefer(&["p0"], true))));
+    world.now = MAX_WAIT;
+    world.submit(Priority::Interactive, with_placement(prefer(&["p1"], true)));
+    world.round().unwrap();
+    assert_eq!(
+        world.running,
+        [(task(1), pool_id("p0")), (task(5), pool_id("p1"))]
+    );
 }
 
 #[test]

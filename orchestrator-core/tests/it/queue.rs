@@ -232,12 +232,15 @@ impl Run {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// Long enough for lanes to be compacted several times.
     #[test]
-    fn agrees_with_a_plain_list(config in config(), ops in prop::collection::vec(op(), 0..400)) {
+    fn agrees_with_a_plain_list(config in config(), ops in prop::collection::vec(op(), 0..1000)) {
         let mut run = Run::new(config);
         for (i, op) in ops.iter().enumerate() {
             run.apply(op)?;
-            if i % 16 == 0 {
+            if i % 32 == 0 {
                 run.check()?;
             }
         }
@@ -288,4 +291,26 @@ fn a_clock_that_steps_back_does_not_reorder() {
     let times: Vec<u64> = queue.order(0).map(|(ticket, ())| ticket.enqueued_at_ms).collect();
     assert_eq!(times, [500, 500, 600]);
     assert_eq!(queue.position(&task(3), 1500), Some(2));
+}
+
+/// Tickets of an earlier process keep their order, and newcomers come after them.
+#[test]
+fn tickets_from_elsewhere_are_restored_before_newcomers() {
+    let mut earlier = queue(10, FullPolicy::Reject);
+    for n in 1..=2 {
+        assert_eq!(refusal(earlier.push(task(n), Priority::Batch, 500, ())), None);
+    }
+    let tickets: Vec<Ticket> = earlier.order(500).map(|(ticket, ())| *ticket).collect();
+    let mut queue = queue(10, FullPolicy::Reject);
+    for ticket in tickets.iter().rev() {
+        queue.restore(*ticket, ());
+    }
+    assert_eq!(refusal(queue.push(task(3), Priority::Batch, 0, ())), None);
+    let order: Vec<Ticket> = queue.order(0).map(|(ticket, ())| *ticket).collect();
+    assert_eq!(
+        order.iter().map(|ticket| ticket.id).collect::<Vec<_>>(),
+        [1, 2, 3].map(task)
+    );
+    assert!(order.is_sorted_by_key(|ticket| ticket.enqueued_at_ms));
+    assert!(order.is_sorted_by(|a, b| a.seq < b.seq));
 }

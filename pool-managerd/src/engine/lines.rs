@@ -207,13 +207,13 @@ mod tests {
             intake.feed(now, &chunk, &mut |line| lines.push(line));
         }
         intake.feed(now, b"half a line\nCUDA error: out of memory\n", &mut |line| {
-            lines.push(line)
+            lines.push(line);
         });
         intake.finish(&mut |line| lines.push(line));
         let kept: usize = lines.iter().map(String::len).sum();
         assert!(kept <= BURST_BYTES as usize + 200, "kept {kept} bytes");
         assert_eq!(lines.last().unwrap(), "CUDA error: out of memory");
-        assert!(lines[lines.len() - 2].contains("bytes of output dropped"));
+        assert!(lines.iter().any(|line| line.contains("bytes of output dropped")));
     }
 
     #[test]

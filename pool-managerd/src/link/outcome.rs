@@ -68,7 +68,7 @@ impl Told {
             ),
             Outcome::Refused(error) => complain("The orchestrator refuses this node", error),
             Outcome::Unavailable(error) => {
-                complain("The orchestrator does not answer; engines keep running", error)
+                complain("The orchestrator does not answer; engines keep running", error);
             }
         }
     }

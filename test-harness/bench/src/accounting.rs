@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 const TICK_NS: u64 = 10_000_000;
 
 /// CPU time of a process since its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CpuTime {
     /// Of the threads that live now, to the nanosecond.
     threads_ns: u64,

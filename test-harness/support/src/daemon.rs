@@ -34,6 +34,8 @@ use crate::wait::{Look, TimedOut, wait_for};
 const KEPT_OUTPUT: usize = 1 << 20;
 /// Long for a daemon that only binds a socket, short for a person who waits.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// Between a program's end and the last byte of its output, on a busy machine.
+const OUTPUT_GRACE: Duration = Duration::from_secs(2);
 /// What a program needs of the tester's environment; nothing else is passed on.
 const INHERITED: [&str; 6] = [
     "PATH",
@@ -142,13 +144,7 @@ impl Command {
             .as_deref()
             .and_then(|line| line.strip_prefix(LISTENING)?.parse().ok());
         let Some(address) = address else {
-            let seen = match (line, process.exit_status()) {
-                (Some(line), _) => format!("its first line is {line:?}"),
-                (None, Some(status)) => format!("it ended with {status}"),
-                (None, None) => format!("it said nothing for {limit:?}"),
-            };
-            let (program, logs) = (process.program.clone(), process.logs());
-            return Err(StartError::NotListening { program, seen, logs });
+            return Err(process.not_listening(line, limit).await);
         };
         Ok(Daemon { process, address })
     }
@@ -262,19 +258,21 @@ impl Process {
         self.signal(Signal::KILL)
     }
 
-    /// Waits for its end.
+    /// Waits for its end and for the last of its output.
     ///
     /// # Errors
     /// It still runs after `limit`.
     pub async fn wait(&self, limit: Duration) -> Result<ExitStatus, TimedOut> {
         let what = format!("the end of {}", self.program);
-        wait_for(&what, limit, || async {
+        let status = wait_for(&what, limit, || async {
             match self.exit_status() {
                 Some(status) => Look::Ready(status),
                 None => Look::NotYet(format!("running; it said:\n{}", self.logs())),
             }
         })
-        .await
+        .await?;
+        self.settle().await;
+        Ok(status)
     }
 
     /// How it ended, if it has.
@@ -284,12 +282,15 @@ impl Process {
 
     /// The first line of stdout, without its end; `None` when stdout closes or `limit` passes before.
     pub async fn first_line(&self, limit: Duration) -> Option<String> {
-        let mut first = self.stdout.first_line.subscribe();
-        let known = timeout(limit, first.wait_for(|line| *line != FirstLine::NotYet)).await;
-        match &*known.ok()?.ok()? {
-            FirstLine::Is(line) => Some(line.clone()),
-            FirstLine::NotYet | FirstLine::Closed => None,
-        }
+        timeout(limit, self.stdout.first_line()).await.ok()?
+    }
+
+    /// Waits until its output is complete, but not for long: a descendant may hold it open.
+    async fn settle(&self) {
+        let _ = timeout(OUTPUT_GRACE, async {
+            tokio::join!(self.stdout.closed(), self.stderr.closed())
+        })
+        .await;
     }
 
     /// What it wrote to stdout (the last MiB).
@@ -305,6 +306,21 @@ impl Process {
     /// Both, for a message.
     pub fn logs(&self) -> String {
         format!("--- stdout\n{}--- stderr\n{}", self.stdout(), self.stderr())
+    }
+
+    async fn not_listening(&self, first_line: Option<String>, limit: Duration) -> StartError {
+        // A program that closed its output is about to end, if it has not yet.
+        let status = self.wait(OUTPUT_GRACE).await;
+        let seen = match (first_line, status) {
+            (Some(line), _) => format!("its first line is {line:?}"),
+            (None, Ok(status)) => format!("it ended with {status}"),
+            (None, Err(_)) => format!("it said nothing for {limit:?}"),
+        };
+        StartError::NotListening {
+            program: self.program.clone(),
+            seen,
+            logs: self.logs(),
+        }
     }
 
     fn child(&self) -> MutexGuard<'_, Child> {
@@ -335,28 +351,27 @@ impl Drop for Process {
     }
 }
 
-/// The end of what a stream said, and its first line.
+/// The end of what a stream said, and how far it has come.
 #[derive(Debug)]
 struct Output {
     kept: Mutex<Vec<u8>>,
-    first_line: watch::Sender<FirstLine>,
+    progress: watch::Sender<Progress>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum FirstLine {
-    NotYet,
-    Is(String),
-    Closed,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Progress {
+    first_line: Option<String>,
+    closed: bool,
 }
 
 impl Output {
     /// Reads on a thread until the stream closes, so that the program never waits for a reader. The
     /// thread is not waited for: a descendant may keep the stream open for longer than the program.
     fn drain(stream: Option<impl Read + Send + 'static>) -> Arc<Self> {
-        let first_line = watch::Sender::new(FirstLine::NotYet);
+        let progress = watch::Sender::new(Progress::default());
         let output = Arc::new(Self {
             kept: Mutex::default(),
-            first_line,
+            progress,
         });
         let ours = Arc::clone(&output);
         drop(std::thread::spawn(move || ours.read(stream)));
@@ -370,28 +385,41 @@ impl Output {
                 self.keep(&buffer[..length]);
             }
         }
-        self.first_line.send_if_modified(|line| {
-            let closed = *line == FirstLine::NotYet;
-            if closed {
-                *line = FirstLine::Closed;
-            }
-            closed
-        });
+        self.progress.send_modify(|progress| progress.closed = true);
     }
 
     fn keep(&self, bytes: &[u8]) {
         let mut kept = self.kept();
         kept.extend_from_slice(bytes);
-        if *self.first_line.borrow() == FirstLine::NotYet
+        if self.progress.borrow().first_line.is_none()
             && let Some(end) = memchr::memchr(b'\n', &kept)
         {
             let line = String::from_utf8_lossy(&kept[..end]).into_owned();
-            self.first_line.send_replace(FirstLine::Is(line));
+            self.progress
+                .send_modify(|progress| progress.first_line = Some(line));
         }
         if kept.len() > 2 * KEPT_OUTPUT {
             let surplus = kept.len() - KEPT_OUTPUT;
             drop(kept.drain(..surplus));
         }
+    }
+
+    async fn first_line(&self) -> Option<String> {
+        let mut progress = self.progress.subscribe();
+        let known = progress
+            .wait_for(|progress| progress.first_line.is_some() || progress.closed)
+            .await;
+        known.ok()?.first_line.clone()
+    }
+
+    /// Ends when the stream is closed and all of it is here.
+    async fn closed(&self) {
+        // The sender is a field of `self`: it cannot go while we are here.
+        let _ = self
+            .progress
+            .subscribe()
+            .wait_for(|progress| progress.closed)
+            .await;
     }
 
     fn text(&self) -> String {

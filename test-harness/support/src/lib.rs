@@ -16,4 +16,5 @@ pub mod real_engine;
 pub mod scripted_engine;
 pub mod sse;
 pub mod stream_check;
+pub mod system;
 pub mod wait;

@@ -1,5 +1,7 @@
 //! Integration tests of the harness itself: real sockets, real processes, the real loader of NVML.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod it {
     mod daemon;
     mod fake_nvml;

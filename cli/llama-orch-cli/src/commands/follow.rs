@@ -34,7 +34,7 @@ pub(super) async fn follow(
         () = interrupts.next() => {}
         exit = &mut showing => return exit,
     }
-    session.console.note("canceling; Ctrl-C again leaves at once");
+    session.console.note("cancelling; Ctrl-C again leaves at once");
     let end = async {
         if cancel(session, task).await == Canceled::Acknowledged {
             // The exit is Ctrl-C's, however the task ended.

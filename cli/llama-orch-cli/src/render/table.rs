@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 
-use super::text::clean_line;
+use super::text::{clean, clean_line};
 
 /// What a table is drawn on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,9 @@ pub(super) enum Tone {
 
 /// Spaces between columns.
 const GAP: u16 = 2;
+
+/// Below this many columns wrapping makes words out of single letters; some terminals say that they have none.
+const LEAST_WIDTH: u16 = 40;
 
 pub(super) fn cell(text: impl AsRef<str>) -> Cell {
     Cell::new(clean_line(text.as_ref()))
@@ -51,24 +54,29 @@ pub(super) fn draw(look: Look, header: &[&str], rows: impl IntoIterator<Item = V
     for column in table.column_iter_mut() {
         column.set_padding((0, GAP));
     }
-    match look {
-        Look::Piped => table
-            .force_no_tty()
-            .set_content_arrangement(ContentArrangement::Disabled),
-        Look::Plain | Look::Coloured => table.set_content_arrangement(ContentArrangement::Dynamic),
+    if look == Look::Piped {
+        table.force_no_tty();
+    }
+    let arrangement = match table.width() {
+        Some(columns) if columns >= LEAST_WIDTH => ContentArrangement::Dynamic,
+        _ => ContentArrangement::Disabled,
     };
+    table.set_content_arrangement(arrangement);
     let mut text = table.trim_fmt();
     text.push('\n');
     text
 }
 
-/// Names and values below each other, the values aligned.
+/// Names and values below each other, the values aligned, also over several lines.
 pub(super) fn pairs(pairs: &[(&str, Option<String>)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let next_line = format!("\n{:width$}  ", "");
     let known = pairs
         .iter()
         .filter_map(|(name, value)| Some((name, value.as_ref()?)));
-    known
-        .map(|(name, value)| format!("{name:width$}  {}\n", clean_line(value)))
-        .collect()
+    let line = |(name, value): (&&str, &String)| {
+        let value = clean(value.trim_end()).replace('\n', &next_line);
+        format!("{name:width$}  {value}\n")
+    };
+    known.map(line).collect()
 }

@@ -76,7 +76,7 @@ fn ctrl_c_cancels_the_task_and_waits_for_its_end() -> anyhow::Result<()> {
     server.seen.wait_for(&format!("POST /v1/tasks/{task}/cancel"))?;
     let errors = read_errors(&mut child)?;
     assert!(
-        errors.contains("canceling") && errors.contains("■ canceled"),
+        errors.contains("cancelling") && errors.contains("■ canceled"),
         "{errors}"
     );
     Ok(())

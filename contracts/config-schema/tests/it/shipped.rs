@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use config_schema::{Overrides, json_schema, load};
+use config_schema::{Overrides, SETTINGS, json_schema, load};
 
 use crate::environment;
 
@@ -37,4 +37,13 @@ fn the_example_file_is_valid() {
     let flags = Overrides::default().config_file(Some(shipped("config.example.toml")));
     let loaded = load(&environment(&[]), &flags).unwrap();
     assert_eq!(loaded.config.pool_managerd.pools.len(), 2);
+}
+
+#[test]
+fn the_readme_lists_every_variable_with_its_key() {
+    let readme = std::fs::read_to_string(shipped("README.md")).unwrap();
+    for setting in SETTINGS {
+        let row = format!("| `{}` | `{}` |", setting.env, setting.key);
+        assert!(readme.contains(&row), "{row} is not in README.md");
+    }
 }

@@ -5,4 +5,5 @@ mod chunked;
 mod connection;
 mod head;
 
-pub(crate) use connection::{Connection, Part};
+pub(crate) use connection::Connection;
+pub(crate) use head::Head;

@@ -1,5 +1,5 @@
-//! The load: streams opened together, one after the other, or held open. Every stream is checked as it is read. Runs
-//! on the one thread of this program; touches sockets.
+//! The load: streams opened together, requests one after the other, or streams held open. Every stream is checked as
+//! it is read. Runs on the one thread of this program; touches sockets.
 
 mod held;
 mod job;
@@ -8,6 +8,6 @@ mod target;
 mod together;
 
 pub(crate) use held::HeldStreams;
-pub(crate) use job::Job;
+pub(crate) use job::{Job, MODEL};
 pub(crate) use target::{Dialect, Target};
-pub(crate) use together::{Answered, one_after_the_other, together};
+pub(crate) use together::{Known, one_after_the_other, together};

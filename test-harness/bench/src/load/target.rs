@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use api_types::TaskReceipt;
 use serde_json::{Map, Value};
 
 use super::job::Job;
 use super::read;
-use crate::http::Connection;
-use crate::stream::{Check, CompletionCheck, Heard, Stamps, TaskCheck};
+use crate::http::{Connection, Head};
+use crate::stream::{CompletionCheck, Heard, Stamps, TaskCheck, Tokens};
 
 /// A server that streams.
 #[derive(Debug, Clone)]
@@ -40,21 +40,21 @@ impl Target {
     /// Runs `job` to its end.
     ///
     /// # Errors
-    /// The stream breaks a rule.
+    /// It is refused, or the stream breaks a rule.
     pub(crate) async fn run(&self, connection: &mut Connection, job: &Job, stamps: Stamps) -> Result<Heard> {
-        self.watch(connection, job, stamps, |_| {}).await
+        self.watch(connection, job, stamps, |_| Ok(())).await
     }
 
-    /// Runs `job` to its end; `seen` is told after each read how many tokens there are, with the text so far.
+    /// Runs `job` to its end and shows `seen` the tokens after each read.
     ///
     /// # Errors
-    /// The stream breaks a rule.
+    /// It is refused, the stream breaks a rule, or `seen` objects.
     pub(crate) async fn watch(
         &self,
         connection: &mut Connection,
         job: &Job,
         stamps: Stamps,
-        seen: impl FnMut(&crate::stream::Tokens) + Send,
+        seen: impl FnMut(&Tokens) -> Result<()> + Send,
     ) -> Result<Heard> {
         match &self.dialect {
             Dialect::Tasks => {
@@ -63,9 +63,25 @@ impl Target {
             }
             Dialect::Completion(template) => {
                 let head = connection.post("/completion", &job.completion(template)).await?;
-                expect_stream(connection, head.status).await?;
+                expect_stream(connection, &head).await?;
                 read::to_the_end(connection, CompletionCheck::new(job.tokens, stamps), seen).await
             }
         }
     }
+}
+
+async fn open_task(connection: &mut Connection, job: &Job) -> Result<()> {
+    let head = connection.post("/v1/tasks", &job.task()).await?;
+    let body = connection.whole(&head, 202).await.context("submitting a task")?;
+    let receipt: TaskReceipt = serde_json::from_slice(&body).context("a task's receipt")?;
+    let head = connection.get(&receipt.stream_url).await?;
+    expect_stream(connection, &head).await.context("opening a task's stream")
+}
+
+/// A refusal is told in the server's words.
+async fn expect_stream(connection: &mut Connection, head: &Head) -> Result<()> {
+    if head.status != 200 {
+        connection.whole(head, 200).await?;
+    }
+    Ok(())
 }

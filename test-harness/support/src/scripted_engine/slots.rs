@@ -157,7 +157,8 @@ mod tests {
         assert_eq!(second.id(), 1);
         drop(second);
         assert!(any.as_mut().now_or_never().is_none());
-        assert_eq!(named.now_or_never().unwrap().id(), 1);
+        let named = named.now_or_never().unwrap();
+        assert_eq!(named.id(), 1);
         drop(first);
         assert_eq!(any.now_or_never().unwrap().id(), 0);
     }

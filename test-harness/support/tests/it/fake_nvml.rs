@@ -132,8 +132,10 @@ fn changes_are_seen_by_a_loaded_library() {
 fn a_hanging_call_goes_on_when_the_file_says_so() {
     in_child("a_hanging_call_goes_on_when_the_file_says_so", |mut fake| {
         let nvml = load().unwrap();
-        fake.update(|driver| drop(driver.gpus[0].faults.hang.insert(Call::Temperature)))
-            .unwrap();
+        fake.update(|driver| {
+            driver.gpus[0].faults.hang.insert(Call::Temperature);
+        })
+        .unwrap();
         std::thread::scope(|scope| {
             let (tell, told) = std::sync::mpsc::sync_channel(1);
             let nvml = &nvml;

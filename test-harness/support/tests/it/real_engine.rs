@@ -67,7 +67,7 @@ async fn start() -> RealEngine {
 fn completion(stream: bool) -> Call {
     let request = json!({
         "prompt": "the river", "n_predict": 6, "seed": 42, "temperature": 0.8, "cache_prompt": false,
-        "return_tokens": true, "ignore_eos": true, "stream": stream
+        "return_tokens": true, "stream": stream
     });
     Call::post_json("/completion", &request)
 }

@@ -8,6 +8,7 @@ use adapter_api::{
 };
 use api_types::{KvHint, Sampling, TaskId};
 use llamacpp_http::LlamaCpp;
+use proptest::test_runner::Config;
 use secrecy::SecretString;
 
 /// Long enough that none fires on a busy machine unless a test wants it to.
@@ -34,6 +35,15 @@ pub(crate) fn job(prompt: &str, max_tokens: u32) -> Job {
         sampling: Sampling::default(),
         kv_hint: KvHint::Reuse,
         strict: false,
+    }
+}
+
+/// Cases are few, because each takes a server; a failing one is printed, not kept in a file.
+pub(crate) fn config(cases: u32) -> Config {
+    Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
     }
 }
 

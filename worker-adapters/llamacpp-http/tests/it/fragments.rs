@@ -1,10 +1,10 @@
 //! Recorded streams cut anywhere: how bytes arrive makes no difference to what comes out.
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::common::{PATIENT, adapter};
+use crate::common::{PATIENT, adapter, config};
 use crate::recorded::{check_stream, recorded_streams};
 use crate::replay::Replay;
 use crate::transcript;
@@ -38,7 +38,7 @@ fn cut_at_random() {
         proptest::collection::vec(any::<prop::sample::Index>(), 0..60),
     );
     let runtime = runtime();
-    let mut runner = TestRunner::new(Config::with_cases(96));
+    let mut runner = TestRunner::new(config(96));
     let ran = runner.run(&cases, |(name, cuts)| {
         let response = transcript::response(name);
         let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(response.len() + 1)).collect();

@@ -7,9 +7,8 @@
 )]
 
 mod common;
-//mod engine;
+mod engine;
 mod fragments;
-mod real;
 mod recorded;
 mod replay;
 mod transcript;

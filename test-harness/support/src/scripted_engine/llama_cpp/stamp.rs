@@ -11,11 +11,7 @@ const UNSET: &str = "@00000000000000000000";
 /// The token with an open stamp. Tokens without text stay as they are.
 pub(super) fn unset(token: &Token) -> Token {
     let text = token.text.text();
-    let open = if text.is_empty() {
-        ""
-    } else {
-        "@00000000000000000000"
-    };
+    let open = if text.is_empty() { "" } else { UNSET };
     Token {
         text: TokenText::Changed(format!("{text}{open}"), token.text.id()),
         predicted: token.predicted,

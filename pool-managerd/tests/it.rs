@@ -1,0 +1,18 @@
+//! The daemon as a process: real engines (scripted), a fake NVML library, an orchestrator's link routes in the test.
+
+#[path = "it/engines.rs"]
+mod engines;
+#[path = "it/gpus.rs"]
+mod gpus;
+#[path = "it/http.rs"]
+mod http;
+#[path = "it/link.rs"]
+mod link;
+#[path = "it/orchestrator.rs"]
+mod orchestrator;
+#[path = "it/prober.rs"]
+mod prober;
+#[path = "it/rig.rs"]
+mod rig;
+#[path = "it/startup.rs"]
+mod startup;

@@ -1,0 +1,79 @@
+//! The measurements, one module each: start a rig, check that all relays give the engine's own text, then alternate.
+
+mod bulk;
+mod decide;
+mod memory;
+mod paced;
+mod short;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::time::timeout;
+
+use crate::accounting::CpuTime;
+use crate::load::{Job, Known, Target, together};
+use crate::options::{Scale, Section};
+use crate::relay::{Ground, Relay, Rig};
+use crate::report::{Distribution, Figure};
+use crate::stream::Stamps;
+
+/// No run takes as long, unless a stream hangs.
+const RUN_LIMIT: Duration = Duration::from_secs(90);
+
+/// What a measurement found.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) figures: Vec<Figure>,
+    pub(crate) distributions: Vec<Distribution>,
+    /// What a reader of the figures must know.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Measures.
+///
+/// # Errors
+/// A program does not run, or a stream is not what it must be: then there is no figure.
+pub(crate) async fn measure(section: Section, ground: &Ground, scale: Scale) -> Result<Findings> {
+    match section {
+        Section::Paced => paced::measure(ground, &paced::sixty_four(scale)).await,
+        Section::Crowd => paced::measure(ground, &paced::five_hundred(scale)).await,
+        Section::Bulk => bulk::measure(ground, scale).await,
+        Section::Short => short::measure(ground, scale).await,
+        Section::Memory => memory::measure(ground, scale).await,
+        Section::Decide => decide::measure(scale),
+    }
+}
+
+/// The texts that the engine itself gives for `jobs`. Both relays must give the same; that also warms them up.
+async fn known_texts(rig: &Rig, jobs: Vec<Job>) -> Result<Arc<[Known]>> {
+    let heard = all_at_once(&rig.engine.direct, jobs.iter().cloned()).await.context("the engine alone")?;
+    let known: Arc<[Known]> = jobs.into_iter().zip(heard).map(|(job, text)| Known { job, text }).collect();
+    for (name, target) in [("the orchestrator", &rig.ours.target), ("nginx", &rig.nginx.target)] {
+        let texts = all_at_once(target, known.iter().map(|known| known.job.clone())).await;
+        compare(&known, &texts.context(name)?).context(name)?;
+    }
+    Ok(known)
+}
+
+async fn all_at_once(target: &Target, jobs: impl ExactSizeIterator<Item = Job>) -> Result<Vec<String>> {
+    let heard = within_limit(together(target, jobs, Stamps::Absent, Duration::ZERO)).await?;
+    Ok(heard.into_iter().map(|heard| heard.text).collect())
+}
+
+fn compare(known: &[Known], texts: &[String]) -> Result<()> {
+    known.iter().zip(texts).try_for_each(|(known, text)| known.compare(text))
+}
+
+/// Runs `work` and tells how much CPU time the relay used meanwhile, µs.
+async fn cpu_us<T>(relay: &Relay, work: impl Future<Output = Result<T>>) -> Result<(T, f64)> {
+    let before = CpuTime::of(relay.pid())?;
+    let done = within_limit(work).await?;
+    let used = CpuTime::of(relay.pid())?.since(before);
+    Ok((done, used as f64 / 1e3))
+}
+
+async fn within_limit<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(RUN_LIMIT, work).await.with_context(|| format!("a run hangs for {RUN_LIMIT:?}"))?
+}

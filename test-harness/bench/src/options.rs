@@ -1,0 +1,113 @@
+//! The command line. Pure.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// Measures what the orchestrator costs, beside nginx, on a scripted engine.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench")]
+pub(crate) struct Options {
+    /// Fewer repeats and shorter runs, under a minute: to see that it works, not to quote.
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
+    /// Also what takes long: 5000 open streams.
+    #[arg(long)]
+    full: bool,
+    /// Only this measurement; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<Section>,
+    /// End with status 1 if a target is missed.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Where figures, plot, configurations and logs go [default: target/bench].
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// One measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Section {
+    /// 64 streams at a reader's pace.
+    Paced,
+    /// 500 streams at a reader's pace.
+    Crowd,
+    /// Many tokens per write of the engine.
+    Bulk,
+    /// Requests of 1 to 16 tokens.
+    Short,
+    /// Resident memory.
+    Memory,
+    /// The placement decision.
+    Decide,
+}
+
+/// How much to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scale {
+    Quick,
+    Usual,
+    Full,
+}
+
+impl Options {
+    /// What to measure, in the order of the list.
+    pub(crate) fn sections(&self) -> impl Iterator<Item = Section> {
+        let all = Section::value_variants().iter().copied();
+        all.filter(|section| self.only.is_empty() || self.only.contains(section))
+    }
+
+    /// How much of it.
+    pub(crate) fn scale(&self) -> Scale {
+        match (self.quick, self.full) {
+            (true, _) => Scale::Quick,
+            (false, true) => Scale::Full,
+            (false, false) => Scale::Usual,
+        }
+    }
+}
+
+impl Section {
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+impl Scale {
+    /// Rounds of each comparison.
+    pub(crate) fn repeats(self) -> usize {
+        self.pick(2, 5)
+    }
+
+    /// The size for a quick run, or the one for all others.
+    pub(crate) fn pick<T>(self, quick: T, usual: T) -> T {
+        match self {
+            Self::Quick => quick,
+            Self::Usual | Self::Full => usual,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(line: &str) -> Options {
+        Options::try_parse_from(line.split(' ')).unwrap()
+    }
+
+    #[test]
+    fn all_sections_unless_some_are_named() {
+        assert_eq!(options("bench").sections().count(), 6);
+        let some: Vec<_> = options("bench --only short --only paced").sections().collect();
+        assert_eq!(some, [Section::Paced, Section::Short]);
+    }
+
+    #[test]
+    fn scales_exclude_each_other() {
+        assert_eq!(options("bench --quick").scale(), Scale::Quick);
+        assert_eq!(options("bench --full").scale().repeats(), 5);
+        assert!(Options::try_parse_from(["bench", "--quick", "--full"]).is_err());
+    }
+}

@@ -1,0 +1,473 @@
+//! A whole llama-orch on loopback: one `orchestratord`, one `pool-managerd` over the fake NVML's
+//! reference box, one engine per pool. What the demo shows and what cross-crate suites test.
+//!
+//! Everything is a real process with its own process group; dropping a [`System`] kills all of it
+//! and removes its folder (below the target folder, nowhere else).
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::binaries::{self, BuildError};
+use crate::daemon::{Command, Daemon, StartError};
+use crate::fake_nvml::{self, FakeNvml};
+use crate::gguf::TinyModel;
+use crate::http1::{self, Call};
+use crate::scripted_engine::{EngineControl, Script};
+use crate::wait::{Look, TimedOut, wait_for};
+
+/// How long pools may take to be ready. Generous: machines are shared and a real engine loads.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a daemon may take to stop; longer than its own grace periods.
+const STOP_LIMIT: Duration = Duration::from_secs(40);
+
+/// The model every pool serves, as clients name it.
+pub const MODEL: &str = "tiny";
+
+/// Why a system does not start or answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SystemError {
+    /// A program could not be built or found.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A daemon did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A file could not be written.
+    #[error("cannot write below {folder}")]
+    File {
+        /// The system's folder.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something did not come true in time.
+    #[error("{timed_out}\n{logs}")]
+    TimedOut {
+        /// What, and what was seen instead.
+        timed_out: TimedOut,
+        /// What the daemons said.
+        logs: String,
+    },
+    /// A daemon could not be asked.
+    #[error(transparent)]
+    Http(#[from] http1::Error),
+    /// There is no such pool, or it has no engine now.
+    #[error("pool {0} has no engine now")]
+    NoEngine(String),
+}
+
+/// Which engine the pools run.
+#[derive(Clone, Debug, Default)]
+pub enum EngineChoice {
+    /// The scripted engine: no inference.
+    #[default]
+    Scripted,
+    /// This executable with llama-server's command line: real inference.
+    Real(PathBuf),
+}
+
+/// One pool to configure.
+#[derive(Clone, Debug)]
+pub struct PoolPlan {
+    /// Its id.
+    pub id: String,
+    /// Index of its GPU in the reference box.
+    pub gpu: usize,
+    /// Its slots.
+    pub slots: u32,
+    /// Context per slot, tokens.
+    pub ctx: u32,
+    /// What its scripted engine does.
+    pub script: Script,
+    /// Further lines of its table in the configuration.
+    pub extra: String,
+}
+
+impl PoolPlan {
+    /// A pool on one GPU with an unpaced engine.
+    #[must_use]
+    pub fn new(id: &str, gpu: usize, slots: u32) -> Self {
+        Self {
+            id: id.to_owned(),
+            gpu,
+            slots,
+            ctx: 1024,
+            script: Script::default(),
+            extra: String::new(),
+        }
+    }
+
+    /// Another script.
+    #[must_use]
+    pub fn script(self, script: Script) -> Self {
+        Self { script, ..self }
+    }
+}
+
+/// A system to start.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Its pools.
+    pub pools: Vec<PoolPlan>,
+    /// Their engine.
+    pub engine: EngineChoice,
+    /// The token of both daemons.
+    pub token: Option<String>,
+    /// Further environment of orchestratord, e.g. its knobs.
+    pub orchestrator_env: Vec<(String, String)>,
+    /// Tables of the shared configuration file besides the pools.
+    pub config: String,
+}
+
+impl Plan {
+    /// The reference box: `gpu0` on the 24 GiB GPU and `gpu1` on the 12 GiB one.
+    #[must_use]
+    pub fn reference_box(slots: u32) -> Self {
+        let pools = vec![PoolPlan::new("gpu0", 0, slots), PoolPlan::new("gpu1", 1, slots)];
+        Self {
+            pools,
+            ..Self::default()
+        }
+    }
+
+    /// The same script on every pool.
+    #[must_use]
+    pub fn scripts(mut self, script: &Script) -> Self {
+        self.pools
+            .iter_mut()
+            .for_each(|pool| pool.script = script.clone());
+        self
+    }
+
+    /// A variable of orchestratord.
+    #[must_use]
+    pub fn orchestrator_env(mut self, name: &str, value: &str) -> Self {
+        self.orchestrator_env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The token of both daemons.
+    #[must_use]
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
+        self
+    }
+
+    /// More tables of the configuration file.
+    #[must_use]
+    pub fn config(mut self, tables: &str) -> Self {
+        self.config.push_str(tables);
+        self
+    }
+}
+
+/// A running system.
+#[derive(Debug)]
+pub struct System {
+    /// The orchestrator.
+    pub orchestrator: Daemon,
+    /// The GPU box.
+    pub node: Daemon,
+    /// Its GPUs.
+    pub gpus: FakeNvml,
+    plan: Plan,
+    folder: TempDir,
+}
+
+impl System {
+    /// Starts everything and waits until every pool is ready.
+    ///
+    /// # Errors
+    /// Any [`SystemError`].
+    pub async fn start(plan: Plan) -> Result<Self, SystemError> {
+        let system = Self::start_unready(plan).await?;
+        system.wait_ready().await?;
+        Ok(system)
+    }
+
+    /// Starts both daemons and waits for nothing more.
+    ///
+    /// # Errors
+    /// Any [`SystemError`].
+    pub async fn start_unready(plan: Plan) -> Result<Self, SystemError> {
+        let folder = folder()?;
+        let gpus = prepare(&plan, folder.path())?;
+        let orchestrator = orchestrator_command(&plan, folder.path())?.start().await?;
+        let node = node_command(&plan, folder.path(), &gpus, &orchestrator.base_url())?
+            .start()
+            .await?;
+        Ok(Self {
+            orchestrator,
+            node,
+            gpus,
+            plan,
+            folder,
+        })
+    }
+
+    /// Starts orchestratord again on the same address, after it was stopped.
+    ///
+    /// # Errors
+    /// Any [`SystemError`].
+    pub async fn restart_orchestrator(&mut self) -> Result<(), SystemError> {
+        let address = self.orchestrator.address().to_string();
+        let command = orchestrator_command(&self.plan, self.folder.path())?.env("ORCHD_ADDR", address);
+        self.orchestrator = command.start().await?;
+        Ok(())
+    }
+
+    /// Where orchestratord listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.orchestrator.address()
+    }
+
+    /// The system's folder, gone when the system is dropped.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The configuration file that both daemons read.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        config_file(self.folder.path())
+    }
+
+    /// A call with the system's token.
+    ///
+    /// # Errors
+    /// The orchestrator does not answer.
+    pub async fn call(&self, call: Call) -> Result<http1::Answer, http1::Error> {
+        http1::call(self.address(), &self.authorized(call)).await
+    }
+
+    /// Adds the system's token.
+    #[must_use]
+    pub fn authorized(&self, call: Call) -> Call {
+        match &self.plan.token {
+            Some(token) => call.bearer(token),
+            None => call,
+        }
+    }
+
+    /// Waits until the orchestrator shows every pool as ready.
+    ///
+    /// # Errors
+    /// [`SystemError::TimedOut`] with the last state and both daemons' logs.
+    pub async fn wait_ready(&self) -> Result<(), SystemError> {
+        let all = |pools: &[Value]| {
+            pools.len() == self.plan.pools.len() && pools.iter().all(|pool| pool["health"]["ready"] == true)
+        };
+        self.wait_pools("every pool to be ready", all).await.map(drop)
+    }
+
+    /// Waits until the pools satisfy a condition; tells them.
+    ///
+    /// # Errors
+    /// [`SystemError::TimedOut`] with the last state and both daemons' logs.
+    pub async fn wait_pools(
+        &self,
+        what: &str,
+        condition: impl Fn(&[Value]) -> bool,
+    ) -> Result<Vec<Value>, SystemError> {
+        let look = || async {
+            match self.pools().await {
+                Ok(pools) if condition(&pools) => Look::Ready(pools),
+                Ok(pools) => Look::NotYet(Value::Array(pools)),
+                Err(error) => Look::NotYet(Value::String(error.to_string())),
+            }
+        };
+        wait_for(what, READY_LIMIT, look)
+            .await
+            .map_err(|timed_out| SystemError::TimedOut {
+                timed_out,
+                logs: self.logs(),
+            })
+    }
+
+    /// `GET /v1/pools`.
+    ///
+    /// # Errors
+    /// The orchestrator does not answer.
+    pub async fn pools(&self) -> Result<Vec<Value>, SystemError> {
+        let answer = self.call(Call::get("/v1/pools")).await?;
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        Ok(body["pools"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// One pool as `GET /v1/pools` shows it.
+    ///
+    /// # Errors
+    /// The orchestrator does not answer, or does not know the pool.
+    pub async fn pool(&self, id: &str) -> Result<Value, SystemError> {
+        let found = self.pools().await?.into_iter().find(|pool| pool["pool_id"] == id);
+        found.ok_or_else(|| SystemError::NoEngine(id.to_owned()))
+    }
+
+    /// Control of the scripted engine that serves a pool now.
+    ///
+    /// # Errors
+    /// The pool has no engine now.
+    pub async fn engine(&self, pool: &str) -> Result<EngineControl, SystemError> {
+        let shown = self.pool(pool).await?;
+        let endpoint = shown["replicas"][0]["endpoint"]
+            .as_str()
+            .and_then(|url| url.strip_prefix("http://"));
+        let address = endpoint.and_then(|address| address.trim_end_matches('/').parse().ok());
+        address
+            .map(EngineControl::new)
+            .ok_or_else(|| SystemError::NoEngine(pool.to_owned()))
+    }
+
+    /// SIGTERM to the orchestrator, then to the node; waits for both to end.
+    ///
+    /// # Errors
+    /// [`SystemError::TimedOut`] when one does not end.
+    pub async fn stop(self) -> Result<Stopped, SystemError> {
+        let orchestrator = stop(&self.orchestrator, self.logs()).await?;
+        let node = stop(&self.node, self.logs()).await?;
+        Ok(Stopped { orchestrator, node })
+    }
+
+    /// What both daemons have said.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        format!(
+            "--- orchestratord\n{}\n--- pool-managerd\n{}",
+            self.orchestrator.logs(),
+            self.node.logs()
+        )
+    }
+}
+
+/// How the daemons ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopped {
+    /// The orchestrator.
+    pub orchestrator: ExitStatus,
+    /// The GPU box.
+    pub node: ExitStatus,
+}
+
+async fn stop(daemon: &Daemon, logs: String) -> Result<ExitStatus, SystemError> {
+    // A daemon that is gone already tells its exit status below.
+    let _gone = daemon.signal(Signal::TERM);
+    daemon
+        .wait(STOP_LIMIT)
+        .await
+        .map_err(|timed_out| SystemError::TimedOut { timed_out, logs })
+}
+
+fn folder() -> Result<TempDir, SystemError> {
+    let parent = binaries::target_folder().join("systems");
+    let failed = |source| SystemError::File {
+        folder: parent.clone(),
+        source,
+    };
+    fs::create_dir_all(&parent).map_err(failed)?;
+    tempfile::Builder::new()
+        .prefix("box-")
+        .tempdir_in(&parent)
+        .map_err(failed)
+}
+
+fn prepare(plan: &Plan, folder: &Path) -> Result<FakeNvml, SystemError> {
+    let failed = |source| SystemError::File {
+        folder: folder.to_owned(),
+        source,
+    };
+    let gpus = FakeNvml::reference_box(folder.join("gpus.json")).map_err(failed)?;
+    TinyModel::default().write(&model_file(folder)).map_err(failed)?;
+    for pool in &plan.pools {
+        let script = serde_json::to_vec(&pool.script).map_err(|error| failed(error.into()))?;
+        fs::write(script_file(folder, pool), script).map_err(failed)?;
+    }
+    let config = configuration(plan, folder)?;
+    fs::write(config_file(folder), config).map_err(failed)?;
+    Ok(gpus)
+}
+
+fn configuration(plan: &Plan, folder: &Path) -> Result<String, SystemError> {
+    let gpus = fake_nvml::reference_driver().gpus;
+    let binary = match &plan.engine {
+        EngineChoice::Scripted => binaries::bin_path("scripted-engine")?,
+        EngineChoice::Real(path) => path.clone(),
+    };
+    let mut text = plan.config.clone();
+    for pool in &plan.pools {
+        let table = format!(
+            "\n[[pool_managerd.pools]]\nid = {:?}\nengine = \"llamacpp\"\nmodel = \"file:{}\"\nmodel_id = {MODEL:?}\n\
+             devices = [{:?}]\nslots = {}\nctx = {}\nbinary = {:?}\nhealth_interval_ms = 200\n\
+             env = {{ SCRIPTED_ENGINE_SCRIPT = {:?} }}\n{}\n",
+            pool.id,
+            model_file(folder).display(),
+            gpus.get(pool.gpu).map_or("", |gpu| gpu.uuid.as_str()),
+            pool.slots,
+            pool.ctx,
+            binary,
+            script_file(folder, pool),
+            pool.extra,
+        );
+        // Writing to a string cannot fail.
+        let _ = text.write_str(&table);
+    }
+    Ok(text)
+}
+
+fn orchestrator_command(plan: &Plan, folder: &Path) -> Result<Command, SystemError> {
+    let command = Command::of_workspace("orchestratord")?
+        .env("LLAMA_ORCH_CONFIG", config_file(folder))
+        .env("ORCHD_ADDR", "127.0.0.1:0");
+    let command = plan
+        .orchestrator_env
+        .iter()
+        .fold(command, |command, (name, value)| command.env(name, value));
+    Ok(with_token(command, plan))
+}
+
+fn node_command(
+    plan: &Plan,
+    folder: &Path,
+    gpus: &FakeNvml,
+    orchestrator: &str,
+) -> Result<Command, SystemError> {
+    let (name, file) = gpus.env();
+    let command = Command::of_workspace("pool-managerd")?
+        .env("LLAMA_ORCH_CONFIG", config_file(folder))
+        .env("POOL_MANAGERD_ADDR", "127.0.0.1:0")
+        .env("POOL_MANAGERD_NVML_LIBRARY", fake_nvml::library_path()?)
+        .env("POOL_MANAGERD_STATE_DIR", folder.join("state"))
+        .env("ORCHD_URL", orchestrator)
+        .env(name, file);
+    Ok(with_token(command, plan))
+}
+
+fn with_token(command: Command, plan: &Plan) -> Command {
+    match &plan.token {
+        Some(token) => command.env("AUTH_TOKEN", token),
+        None => command,
+    }
+}
+
+fn config_file(folder: &Path) -> PathBuf {
+    folder.join("config.toml")
+}
+
+fn model_file(folder: &Path) -> PathBuf {
+    folder.join("tiny.gguf")
+}
+
+fn script_file(folder: &Path, pool: &PoolPlan) -> PathBuf {
+    folder.join(format!("{}.script.json", pool.id))
+}
