@@ -18,8 +18,9 @@
 //! assignment of `p` before went to an aged task: one of the `k` or, once, one from before the
 //! count began. Or it wanted another pool, then it started at the same time and is one of the
 //! `k`. Each of the `k` accounts for at most one interactive assignment, and one more comes from
-//! before the count: at most `k + (k + 1)` assignments of `p` pass `b` by, and the `(2k + 2)`-th
-//! is its own. The same argument with the classes exchanged bounds an interactive task.
+//! before the count: at most `k + (k + 1)` assignments of `p` pass `b` by. The `(2k + 2)`-th is its
+//! own, unless it starts on another pool before or together with it. The same argument with the
+//! classes exchanged bounds an interactive task.
 //!
 //! # Cost
 //! A round walks the queue once. A task is compared with the pools that have a free slot only if

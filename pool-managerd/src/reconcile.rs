@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::changes::Changes;
@@ -31,6 +31,14 @@ pub struct Reconciler {
     gpus: watch::Receiver<GpuState>,
     metrics: Metrics,
     asked: mpsc::Receiver<oneshot::Sender<()>>,
+    first_looks: FirstLooks,
+}
+
+/// Whether to wait for the first look at a GPU or file before saying that it is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FirstLooks {
+    Awaited,
+    Overdue,
 }
 
 /// Asks the loop whether it still turns. Cheap to clone.
@@ -59,13 +67,14 @@ impl Reconciler {
             gpus,
             metrics,
             asked,
+            first_looks: FirstLooks::Awaited,
         };
         (reconciler, Pulse(ask))
     }
 
     /// Turns until `stop`.
     pub async fn run(mut self, changes: Changes, stop: CancellationToken) {
-        let mut ticks = interval(ROUND_INTERVAL);
+        let mut ticks = interval_at(Instant::now() + ROUND_INTERVAL, ROUND_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wishes = self.pools.wishes();
         let mut changes = changes.subscribe();
@@ -82,7 +91,7 @@ impl Reconciler {
                 Ok(()) = changes.changed() => {}
                 Ok(()) = wishes.changed() => {}
                 Ok(()) = self.gpus.changed() => {}
-                _ = ticks.tick() => {}
+                _ = ticks.tick() => self.first_looks = FirstLooks::Overdue,
             }
             self.round();
         }
@@ -91,7 +100,8 @@ impl Reconciler {
     fn round(&mut self) {
         let gpus = self.gpus.borrow_and_update().clone();
         for pool in self.pools.iter() {
-            if let Some(goal) = goal(&gpus, pool, self.pools.drains(&pool.spec.id)) {
+            let drain = self.pools.drains(&pool.spec.id);
+            if let Some(goal) = goal(&gpus, pool, drain, self.first_looks) {
                 pool.replicas.iter().for_each(|replica| replica.aim(goal.clone()));
             }
             let ready = self.pools.report_of(pool).is_ready();
@@ -100,10 +110,12 @@ impl Reconciler {
     }
 }
 
-/// What a pool's replicas shall be; `None` until everything has been looked at once.
-fn goal(gpus: &GpuState, pool: &Pool, drain: bool) -> Option<Goal> {
+/// What a pool's replicas shall be; `None` while the first looks are on their way.
+fn goal(gpus: &GpuState, pool: &Pool, drain: bool, first_looks: FirstLooks) -> Option<Goal> {
     let (model, binary) = (pool.model.presence(), pool.binary.presence());
-    if matches!(gpus, Err(DriverError::Pending)) || [&model, &binary].contains(&&Presence::Unknown) {
+    let unknown =
+        matches!(gpus, Err(DriverError::Pending)) || [&model, &binary].contains(&&Presence::Unknown);
+    if unknown && first_looks == FirstLooks::Awaited {
         return None;
     }
     let wish = match preflight::check(gpus, &pool.spec.devices, &model, &binary) {

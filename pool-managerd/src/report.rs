@@ -38,12 +38,6 @@ impl Reporter {
         }
     }
 
-    /// The node's id.
-    #[must_use]
-    pub const fn node_id(&self) -> &NodeId {
-        &self.identity.node_id
-    }
-
     /// The full state for the orchestrator, with the engines' keys.
     #[must_use]
     pub fn full(&self, seq: u64) -> NodeReport {

@@ -28,6 +28,16 @@ pub(crate) fn build(root: &Path) -> Cmd {
     workspace(root, "build").args(["--all-targets"])
 }
 
+/// Debug build of the programs only.
+pub(crate) fn build_programs(root: &Path) -> Cmd {
+    workspace(root, "build").args(["--bins"])
+}
+
+/// Release build of the programs only, for measurements.
+pub(crate) fn build_release_programs(root: &Path) -> Cmd {
+    workspace(root, "build").args(["--release", "--bins"])
+}
+
 /// All tests.
 pub(crate) fn test(root: &Path) -> Cmd {
     workspace(root, "test")

@@ -5,8 +5,10 @@
     reason = "a command line tool: its output is the terminal"
 )]
 
+mod bench;
 mod cargo;
 mod children;
+mod demo;
 mod dev_loop;
 mod process;
 mod regen;
@@ -29,12 +31,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the whole system on a machine without a GPU.
+    Demo(demo::Args),
     /// Check everything that must hold before a change is accepted.
     Test(test::Args),
     /// Check the rules that no compiler knows: layers, manifests, modules, tests, requirement ids.
     Tidy(tidy::Args),
     /// Write the generated files, or check that they are current.
     Regen(regen::Args),
+    /// Measure what the orchestrator costs, beside nginx.
+    Bench(bench::Args),
     /// The fast inner loop: format, lint, regenerate, library tests, tidy.
     #[command(name = "dev:loop")]
     DevLoop(dev_loop::Args),
@@ -42,9 +48,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Tidy(args) => tidy::run(&args),
         Command::Regen(args) => regen::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::DevLoop(args) => dev_loop::run(&args),
     };
     ended.unwrap_or_else(|error| {

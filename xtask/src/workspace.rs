@@ -34,6 +34,11 @@ impl Place {
     pub(crate) fn binaries(&self) -> PathBuf {
         self.target.join("debug")
     }
+
+    /// Where a release build puts the binaries.
+    pub(crate) fn release_binaries(&self) -> PathBuf {
+        self.target.join("release")
+    }
 }
 
 /// The crates of the workspace and every package in its lock file.

@@ -49,7 +49,7 @@ fn perform(cli: &Cli, environment: &Environment, console: &Console) -> Result<Ex
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| Failure::io("the runtime", source))?;
+        .map_err(|source| Failure::io("starting the runtime", source))?;
     let outcome = runtime.block_on(async {
         let session = Session::new(&cli.global, environment, console)?;
         commands::perform(&session, &cli.command).await

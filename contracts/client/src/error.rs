@@ -101,7 +101,7 @@ pub struct ApiError {
     /// The body.
     pub body: ErrorBody,
     /// The `Retry-After` header.
-    pub retry_after: Option<Duration>,
+    pub retry_after_header: Option<Duration>,
     /// The token that was sent, as the daemons log it: `token:` and six hex digits of its digest.
     pub identity: Option<Identity>,
 }
@@ -156,7 +156,7 @@ impl ApiError {
         self.body
             .retry_after_ms
             .map(Duration::from_millis)
-            .or(self.retry_after)
+            .or(self.retry_after_header)
     }
 
     /// What the client knows about tokens is more than the daemon may say, so it goes first there.
@@ -294,7 +294,7 @@ impl ClientError {
                 peer,
                 status,
                 body,
-                retry_after,
+                retry_after_header: retry_after,
                 identity,
             })),
             Err(_) => Self::Protocol {

@@ -95,7 +95,7 @@ impl Connections {
             let ended = tokio::select! {
                 biased;
                 ended = connection.as_mut() => Some(ended),
-                () = async { let _ = (first_request, &progress); std::future::pending::<()>().await } => return,
+                () = no_request(first_request, &progress) => return,
                 () = shutdown.cancelled() => None,
             };
             let ended = match ended {

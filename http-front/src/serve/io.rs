@@ -122,3 +122,56 @@ fn poll_discard(stream: &mut TcpStream, budget: &mut usize, cx: &mut Context<'_>
     }
     Poll::Ready(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+
+    /// A client, and the server's end being closed.
+    async fn closing(unread: bool) -> (TcpStream, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(addr), listener.accept());
+        let progress = Arc::new(Progress::new());
+        progress.unread.store(unread, Ordering::Relaxed);
+        let mut io = LingeringIo::new(accepted.unwrap().0, progress);
+        let closing = async move { poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)).await.unwrap() };
+        (client.unwrap(), TaskTracker::new().spawn(closing))
+    }
+
+    #[tokio::test]
+    async fn a_client_that_still_sends_is_read_to_its_end() {
+        let (mut client, closing) = closing(true).await;
+        assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+        // Far more than the socket buffers hold: somebody must be reading, and nobody resets.
+        client.write_all(&vec![b'x'; 12 << 20]).await.unwrap();
+        assert!(!closing.is_finished());
+        drop(client);
+        closing.await.unwrap();
+    }
+
+    /// Waiting would move the paused clock.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_was_read_to_its_end_is_not_waited_for() {
+        let start = tokio::time::Instant::now();
+        let (_client, closing) = closing(false).await;
+        closing.await.unwrap();
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn lingering_ends_at_its_budget() {
+        let (mut client, closing) = closing(true).await;
+        let flood = vec![b'x'; LINGER_BYTES * 2];
+        // The reset that follows is the point.
+        let _ = client.write_all(&flood).await;
+        closing.await.unwrap();
+    }
+}

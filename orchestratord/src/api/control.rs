@@ -1,31 +1,14 @@
 //! `GET /v1/capabilities`, `/v1/nodes`, `/v1/pools[/{id}[/health]]`: live state.
 
 use api_types::capabilities::Capabilities;
-use api_types::link::NodeStatus;
 use api_types::pool::{PoolHealth, PoolStatus};
-use api_types::{ErrorBody, ErrorCode, PoolId};
+use api_types::{ErrorBody, ErrorCode, NodeList, PoolId, PoolList};
 use axum::Json;
 use axum::extract::State;
 use http_front::{ApiError, ApiPath};
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::AppState;
 use super::tasks::gone;
-
-/// All nodes.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct NodeList {
-    /// By id.
-    nodes: Vec<NodeStatus>,
-}
-
-/// All pools.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct PoolList {
-    /// By id.
-    pools: Vec<PoolStatus>,
-}
 
 /// What can be asked for at this moment (ORCH-3603).
 #[utoipa::path(get, path = "/v1/capabilities", tag = "control", responses((status = 200, description = "Ready pools and their engines", body = Capabilities)))]

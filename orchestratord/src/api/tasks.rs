@@ -1,18 +1,19 @@
 //! `POST /v1/tasks`, `GET /v1/tasks[/{id}]`, `POST /v1/tasks/{id}/cancel`.
 
-use api_types::{ErrorBody, ErrorCode, TaskId, TaskReceipt, TaskRequest, TaskState, TaskStatus};
+use api_types::{ErrorBody, ErrorCode, TaskId, TaskList, TaskQuery, TaskReceipt, TaskRequest, TaskStatus};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use http_front::{ApiError, ApiJson, ApiPath, ApiQuery, RequestContext};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::{AppState, admission};
 use crate::dispatcher::{Gone, ListFilter};
 
 /// Most tasks on one page.
-const MAX_PAGE: usize = 1000;
+const MAX_PAGE: u32 = 1000;
+
+/// Tasks on a page unless the query says otherwise.
+const DEFAULT_PAGE: u32 = 100;
 
 /// Admits a task (ORCH-3101).
 #[utoipa::path(
@@ -41,57 +42,47 @@ pub(super) async fn submit(
     Ok((StatusCode::ACCEPTED, Json(receipt)))
 }
 
-/// Which tasks to list.
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ListQuery {
-    /// Only tasks in this state.
-    state: Option<TaskState>,
-    /// Tasks after the one named here: the `next_cursor` of the page before.
-    #[param(value_type = Option<String>)]
-    cursor: Option<TaskId>,
-    /// Most tasks on the page, 1 to 1000; 100 unless said otherwise.
-    limit: Option<usize>,
-}
-
-/// One page of tasks, newest first.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct TaskPage {
-    /// The tasks.
-    tasks: Vec<TaskStatus>,
-    /// Names the next page; absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_cursor: Option<TaskId>,
-}
-
 /// Lists the tasks the daemon remembers.
 #[utoipa::path(
     get,
     path = "/v1/tasks",
     tag = "tasks",
-    params(ListQuery),
-    responses((status = 200, description = "One page", body = TaskPage), (status = 400, body = ErrorBody, description = "INVALID_PARAMS"))
+    params(TaskQuery),
+    responses((status = 200, description = "One page", body = TaskList), (status = 400, body = ErrorBody, description = "INVALID_PARAMS"))
 )]
 pub(super) async fn list(
     State(state): State<AppState>,
-    ApiQuery(query): ApiQuery<ListQuery>,
-) -> Result<Json<TaskPage>, ApiError> {
-    let limit = query.limit.unwrap_or(100);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        let message = format!("limit: is {limit}, must be 1 to {MAX_PAGE}");
-        return Err(ApiError::new(ErrorCode::InvalidParams, message));
-    }
-    let filter = ListFilter {
-        state: query.state,
-        before: query.cursor,
-        limit: limit + 1,
-    };
-    let mut tasks = state.dispatcher.list(filter).await.map_err(gone)?;
+    ApiQuery(query): ApiQuery<TaskQuery>,
+) -> Result<Json<TaskList>, ApiError> {
+    let filter = filter(&query)?;
+    let limit = filter.limit;
+    let mut tasks = state
+        .dispatcher
+        .list(ListFilter {
+            limit: limit + 1,
+            ..filter
+        })
+        .await
+        .map_err(gone)?;
     let more = tasks.len() > limit;
     tasks.truncate(limit);
-    let next_cursor = tasks.last().filter(|_| more).map(|task| task.task_id);
-    Ok(Json(TaskPage { tasks, next_cursor }))
+    let next_cursor = tasks.last().filter(|_| more).map(|task| task.task_id.to_string());
+    Ok(Json(TaskList { tasks, next_cursor }))
+}
+
+fn filter(query: &TaskQuery) -> Result<ListFilter, ApiError> {
+    let invalid = |message: String| ApiError::new(ErrorCode::InvalidParams, message);
+    let limit = query.limit.unwrap_or(DEFAULT_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(invalid(format!("limit: is {limit}, must be 1 to {MAX_PAGE}")));
+    }
+    let before = query.cursor.as_deref().map(str::parse::<TaskId>).transpose();
+    let before = before.map_err(|_| invalid("cursor: is not the next_cursor of a page".into()))?;
+    Ok(ListFilter {
+        state: query.state,
+        before,
+        limit: limit as usize,
+    })
 }
 
 /// Shows one task with its live position and estimate.

@@ -109,7 +109,7 @@ pub(super) struct Store {
     /// Number the next numbered frame gets.
     next: u64,
     sealed: bool,
-    /// Readers before this segment jump to it: set by a seal that cuts.
+    /// Readers before this segment jump to it, from `started` on: set by a seal that cuts.
     jump_to: Option<usize>,
     progress: Progress,
     readers: Vec<ReaderSlot>,
@@ -226,7 +226,8 @@ impl Store {
         if reader.detached_slow {
             return (Next::End, Wakers::default());
         }
-        if let Some(segment) = jump_to.filter(|&to| reader.cursor.segment < to) {
+        // A reader that has nothing yet still gets `started`, the first segment.
+        if let Some(segment) = jump_to.filter(|&to| (1..to).contains(&reader.cursor.segment)) {
             reader.cursor = Cursor { segment, skip: 0 };
         }
         let Some(segment) = self.segments.get(reader.cursor.segment) else {

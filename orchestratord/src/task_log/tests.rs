@@ -103,6 +103,11 @@ async fn a_cut_withholds_what_was_not_taken() {
         [4],
         "a resumed reader gets no token either"
     );
+    assert_eq!(
+        numbers(&read(&log, None).0),
+        [0, 4],
+        "a new reader gets the first and the last frame"
+    );
 }
 
 #[tokio::test]

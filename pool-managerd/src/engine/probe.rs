@@ -1,5 +1,6 @@
 //! What a running engine says about itself over HTTP: whether it loads, serves, or is not ours at all. Reads `/health`
-//! and `/props`; never a route that takes a slot, and none more often than [`READY_INTERVAL`] once it serves.
+//! and, once, `/props`: both are answered outside the decode loop. `/slots` and `/metrics` are not, and looking at them
+//! often would keep llama.cpp from noticing clients that went away.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -17,10 +18,6 @@ pub const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// Between two looks at an engine that is starting or loading.
 pub const LOADING_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Between two looks at an engine that serves. llama.cpp notices a vanished client only after a second without any
-/// delivery; looking more often than every two seconds would keep dead requests alive.
-pub const READY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long an answer may take. The engine answers these routes outside its decode loop, so it answers at once or is
 /// in trouble.

@@ -177,6 +177,7 @@ async fn a_taken_port_is_survived() -> Result<()> {
     let mut rig = Rig::new().await?;
     let squatter = std::net::TcpListener::bind("127.0.0.1:0")?;
     let port = squatter.local_addr()?.port();
+    rig.pause_ms = 300;
     // The first start is sent to the squatter's port.
     rig.wrap_engine(&format!(
         r#"cd "$(dirname "$0")"
@@ -326,23 +327,9 @@ async fn a_stop_leaves_no_process_of_the_group() -> Result<()> {
 #[tokio::test]
 async fn an_engine_that_ignores_the_stop_is_killed_after_its_grace() -> Result<()> {
     let mut rig = Rig::new().await?;
-    rig.pool = "stop_grace_ms = 200".into();
+    rig.grace_ms = 200;
     rig.script(&json!({"ignore_sigterm": true}))?;
-    let text = fs::read_to_string(rig.config()?)?.replacen("stop_grace_ms = 2000\n", "", 1);
-    let config = rig.dir.path().join("short-grace.toml");
-    fs::write(&config, text)?;
-    let (variable, file) = rig.nvml.env();
-    let daemon = test_harness_support::daemon::Command::new(env!("CARGO_BIN_EXE_pool-managerd"))
-        .arg("--config")
-        .arg(&config)
-        .env(variable, file)
-        .start()
-        .await?;
-    let node = crate::rig::Node {
-        daemon,
-        orchestrator: rig.orchestrator.clone(),
-        token: None,
-    };
+    let node = rig.start().await?;
     let engine = pid(&node.until_ready(1).await?)?;
     node.daemon.signal(Signal::TERM)?;
     assert_eq!(node.daemon.wait(LIMIT).await?.code(), Some(0));
@@ -353,23 +340,9 @@ async fn an_engine_that_ignores_the_stop_is_killed_after_its_grace() -> Result<(
 #[tokio::test]
 async fn a_second_signal_ends_everything_at_once() -> Result<()> {
     let mut rig = Rig::new().await?;
-    rig.pool = "load_timeout_ms = 600000".into();
+    rig.grace_ms = 300_000;
     rig.script(&json!({"ignore_sigterm": true}))?;
-    let text =
-        fs::read_to_string(rig.config()?)?.replacen("stop_grace_ms = 2000", "stop_grace_ms = 300000", 1);
-    fs::write(rig.dir.path().join("config.toml"), &text)?;
-    let (variable, file) = rig.nvml.env();
-    let daemon = test_harness_support::daemon::Command::new(env!("CARGO_BIN_EXE_pool-managerd"))
-        .arg("--config")
-        .arg(rig.dir.path().join("config.toml"))
-        .env(variable, file)
-        .start()
-        .await?;
-    let node = crate::rig::Node {
-        daemon,
-        orchestrator: rig.orchestrator.clone(),
-        token: None,
-    };
+    let node = rig.start().await?;
     let engine = pid(&node.until_ready(1).await?)?;
     node.daemon.signal(Signal::TERM)?;
     node.until("the stop to begin", |pool| {

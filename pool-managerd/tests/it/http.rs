@@ -37,7 +37,8 @@ async fn every_route_but_the_health_ones_needs_the_token() -> Result<()> {
 
 #[tokio::test]
 async fn a_foreign_host_is_refused() -> Result<()> {
-    let node = Rig::new().await?.start().await?;
+    let rig = Rig::new().await?;
+    let node = rig.start().await?;
     let request = Call::get("/v1/node").header("Host", "evil.example");
     assert_eq!(call(node.daemon.address(), &request).await?.status, 403);
     Ok(())
@@ -45,7 +46,8 @@ async fn a_foreign_host_is_refused() -> Result<()> {
 
 #[tokio::test]
 async fn wrong_questions_are_answered_with_the_field_and_the_limit() -> Result<()> {
-    let node = Rig::new().await?.start().await?;
+    let rig = Rig::new().await?;
+    let node = rig.start().await?;
     node.until_ready(1).await?;
     let cases = [
         ("/v1/pools/q", 404, "no pool q"),
@@ -73,7 +75,8 @@ async fn wrong_questions_are_answered_with_the_field_and_the_limit() -> Result<(
 
 #[tokio::test]
 async fn the_log_of_a_running_engine_is_cut_to_the_asked_length() -> Result<()> {
-    let node = Rig::new().await?.start().await?;
+    let rig = Rig::new().await?;
+    let node = rig.start().await?;
     node.until_ready(1).await?;
     let log = node.json("/v1/pools/p/logs?replica_id=r0&tail=2").await?;
     assert_eq!(log["lines"].as_array().map(Vec::len), Some(2), "{log}");

@@ -15,35 +15,36 @@ use tokio_util::task::TaskTracker;
 
 /// What to answer.
 #[derive(Debug, Clone)]
-pub enum Answer {
+pub(crate) enum Answer {
     Accept(Vec<DesiredPool>),
     Refuse(ErrorCode),
     Broken,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Register,
     Heartbeat,
 }
 
 /// One report as it came in.
 #[derive(Debug, Clone)]
-pub struct Received {
-    pub kind: Kind,
-    pub authorization: Option<String>,
-    pub report: NodeReport,
+pub(crate) struct Received {
+    pub(crate) kind: Kind,
+    pub(crate) authorization: Option<String>,
+    pub(crate) report: NodeReport,
 }
 
 #[derive(Debug)]
 struct Book {
     answer: Answer,
+    heartbeat_ms: u64,
     registered: bool,
     received: Vec<Received>,
 }
 
 #[derive(Debug, Clone)]
-pub struct Orchestrator {
+pub(crate) struct Orchestrator {
     book: Arc<Mutex<Book>>,
     url: String,
 }
@@ -52,11 +53,12 @@ pub struct Orchestrator {
 const HEARTBEAT_MS: u64 = 100;
 
 impl Orchestrator {
-    pub async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let book = Book {
             answer: Answer::Accept(Vec::new()),
+            heartbeat_ms: HEARTBEAT_MS,
             registered: false,
             received: Vec::new(),
         };
@@ -73,24 +75,29 @@ impl Orchestrator {
         Ok(orchestrator)
     }
 
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    pub fn answer(&self, answer: Answer) {
+    pub(crate) fn answer(&self, answer: Answer) {
         self.book().answer = answer;
     }
 
+    /// How often the node shall report.
+    pub(crate) fn heartbeat_every(&self, ms: u64) {
+        self.book().heartbeat_ms = ms;
+    }
+
     /// As after a restart: every node is unknown.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.book().registered = false;
     }
 
-    pub fn received(&self) -> Vec<Received> {
+    pub(crate) fn received(&self) -> Vec<Received> {
         self.book().received.clone()
     }
 
-    pub fn last(&self) -> Option<NodeReport> {
+    pub(crate) fn last(&self) -> Option<NodeReport> {
         self.book()
             .received
             .last()
@@ -116,8 +123,8 @@ impl Orchestrator {
             Answer::Accept(pools) => {
                 book.registered = true;
                 Json(DesiredState {
-                    heartbeat_interval_ms: HEARTBEAT_MS,
-                    stale_after_ms: 10 * HEARTBEAT_MS,
+                    heartbeat_interval_ms: book.heartbeat_ms,
+                    stale_after_ms: 10 * book.heartbeat_ms,
                     pools,
                 })
                 .into_response()

@@ -23,43 +23,47 @@ use test_harness_support::wait::{Look, wait_for};
 use crate::orchestrator::Orchestrator;
 
 /// Longer than anything here takes on a busy machine.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// The UUIDs of the two fake GPUs.
-pub const GPUS: [&str; 2] = [
+pub(crate) const GPUS: [&str; 2] = [
     "GPU-fake0000-0000-4000-8000-000000000000",
     "GPU-fake0000-0000-4000-8000-000000000001",
 ];
 
-pub struct Rig {
-    pub dir: TempDir,
-    pub nvml: FakeNvml,
-    pub orchestrator: Orchestrator,
+pub(crate) struct Rig {
+    pub(crate) dir: TempDir,
+    pub(crate) nvml: FakeNvml,
+    pub(crate) orchestrator: Orchestrator,
     /// The engine's program.
-    pub engine: PathBuf,
+    pub(crate) engine: PathBuf,
     /// Lines of the configuration's first tables.
-    pub head: String,
+    pub(crate) head: String,
     /// Lines of `[pool_managerd]`.
-    pub node: String,
+    pub(crate) node: String,
     /// Lines of the pool.
-    pub pool: String,
+    pub(crate) pool: String,
     /// Lines of the pool's environment.
-    pub env: String,
-    pub devices: Vec<String>,
-    pub library: PathBuf,
+    pub(crate) env: String,
+    pub(crate) devices: Vec<String>,
+    /// From the polite to the forced stop.
+    pub(crate) grace_ms: u64,
+    /// Before the first restart.
+    pub(crate) pause_ms: u64,
+    pub(crate) library: PathBuf,
     /// The daemon's environment.
-    pub variables: Vec<(String, String)>,
+    pub(crate) variables: Vec<(String, String)>,
 }
 
 /// The running daemon.
-pub struct Node {
-    pub daemon: Daemon,
-    pub orchestrator: Orchestrator,
-    pub token: Option<String>,
+pub(crate) struct Node {
+    pub(crate) daemon: Daemon,
+    pub(crate) orchestrator: Orchestrator,
+    pub(crate) token: Option<String>,
 }
 
 impl Rig {
-    pub async fn new() -> Result<Self> {
+    pub(crate) async fn new() -> Result<Self> {
         let dir = tempfile::tempdir()?;
         fs::write(dir.path().join("tiny.gguf"), b"GGUF and nothing else")?;
         let rig = Self {
@@ -71,6 +75,8 @@ impl Rig {
             pool: String::new(),
             env: String::new(),
             devices: vec![GPUS[0].to_owned()],
+            grace_ms: 2000,
+            pause_ms: 20,
             library: library_path()?,
             variables: Vec::new(),
             dir,
@@ -80,7 +86,7 @@ impl Rig {
     }
 
     /// What engines do from their next start on.
-    pub fn script(&self, script: &Value) -> Result<()> {
+    pub(crate) fn script(&self, script: &Value) -> Result<()> {
         Ok(fs::write(self.script_file(), serde_json::to_vec(script)?)?)
     }
 
@@ -88,16 +94,12 @@ impl Rig {
         self.dir.path().join("script.json")
     }
 
-    pub fn model(&self) -> PathBuf {
+    pub(crate) fn model(&self) -> PathBuf {
         self.dir.path().join("tiny.gguf")
     }
 
-    pub fn state_dir(&self) -> PathBuf {
-        self.dir.path().join("state")
-    }
-
     /// Puts a shell script between the daemon and the engine; `$ENGINE` is the engine.
-    pub fn wrap_engine(&mut self, script: &str) -> Result<()> {
+    pub(crate) fn wrap_engine(&mut self, script: &str) -> Result<()> {
         let path = self.dir.path().join("wrapper.sh");
         let text = format!("#!/bin/sh\nENGINE='{}'\n{script}\n", self.engine.display());
         executable(&path, &text)?;
@@ -105,7 +107,7 @@ impl Rig {
         Ok(())
     }
 
-    pub fn config(&self) -> Result<PathBuf> {
+    pub(crate) fn config(&self) -> Result<PathBuf> {
         let mut text = self.head.clone();
         let (dir, url) = (self.dir.path().display(), self.orchestrator.url());
         let node = if self.node.contains("orchestrator_url") {
@@ -132,11 +134,11 @@ slots = 2
 ctx = 512
 binary = "{}"
 health_interval_ms = 50
-stop_grace_ms = 2000
+stop_grace_ms = {}
 {}
 [pool_managerd.pools.restart]
-initial_ms = 20
-max_ms = 100
+initial_ms = {}
+max_ms = {}
 budget = 3
 window_ms = 600000
 [pool_managerd.pools.env]
@@ -147,7 +149,10 @@ window_ms = 600000
             self.node,
             self.devices,
             self.engine.display(),
+            self.grace_ms,
             self.pool,
+            self.pause_ms,
+            self.pause_ms.max(100),
             self.script_file().display(),
             self.env
         )?;
@@ -156,7 +161,7 @@ window_ms = 600000
         Ok(path)
     }
 
-    pub fn command(&self) -> Result<Command> {
+    pub(crate) fn command(&self) -> Result<Command> {
         let (variable, file) = self.nvml.env();
         let mut command = Command::new(env!("CARGO_BIN_EXE_pool-managerd"))
             .arg("--config")
@@ -168,7 +173,7 @@ window_ms = 600000
         Ok(command)
     }
 
-    pub async fn start(&self) -> Result<Node> {
+    pub(crate) async fn start(&self) -> Result<Node> {
         let token = self.variables.iter().find(|(name, _)| name == "AUTH_TOKEN");
         Ok(Node {
             daemon: self.command()?.start().await?,
@@ -178,14 +183,14 @@ window_ms = 600000
     }
 }
 
-pub fn executable(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn executable(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
 
 impl Node {
-    pub async fn get(&self, path: &str) -> Result<Answer> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Answer> {
         let mut request = Call::get(path);
         if let Some(token) = &self.token {
             request = request.header("Authorization", &format!("Bearer {token}"));
@@ -193,17 +198,17 @@ impl Node {
         Ok(call(self.daemon.address(), &request).await?)
     }
 
-    pub async fn json(&self, path: &str) -> Result<Value> {
+    pub(crate) async fn json(&self, path: &str) -> Result<Value> {
         let answer = self.get(path).await?;
         serde_json::from_slice(&answer.body).with_context(|| format!("{path} answered {}", answer.status))
     }
 
-    pub async fn pool(&self) -> Result<PoolReport> {
+    pub(crate) async fn pool(&self) -> Result<PoolReport> {
         Ok(serde_json::from_value(self.json("/v1/pools/p").await?)?)
     }
 
     /// Waits until the daemon's own view of the pool satisfies `holds`.
-    pub async fn until(&self, what: &str, holds: impl Fn(&PoolReport) -> bool) -> Result<PoolReport> {
+    pub(crate) async fn until(&self, what: &str, holds: impl Fn(&PoolReport) -> bool) -> Result<PoolReport> {
         let found = wait_for(what, LIMIT, || async {
             match self.pool().await {
                 Ok(pool) if holds(&pool) => Look::Ready(pool),
@@ -213,7 +218,7 @@ impl Node {
         found.await.with_context(|| self.daemon.logs())
     }
 
-    pub async fn until_state(&self, state: ReplicaState) -> Result<ReplicaReport> {
+    pub(crate) async fn until_state(&self, state: ReplicaState) -> Result<ReplicaReport> {
         let pool = self
             .until(state.as_str(), |pool| pool.replicas[0].state == state)
             .await?;
@@ -221,14 +226,18 @@ impl Node {
     }
 
     /// A ready replica of that generation.
-    pub async fn until_ready(&self, generation: u64) -> Result<ReplicaReport> {
+    pub(crate) async fn until_ready(&self, generation: u64) -> Result<ReplicaReport> {
         let what = format!("generation {generation} to be ready");
         let pool = self.until(&what, |pool| ready(pool, generation)).await?;
         Ok(pool.replicas[0].clone())
     }
 
     /// Waits until the orchestrator has been told what satisfies `holds`.
-    pub async fn until_told(&self, what: &str, holds: impl Fn(&NodeReport) -> bool) -> Result<NodeReport> {
+    pub(crate) async fn until_told(
+        &self,
+        what: &str,
+        holds: impl Fn(&NodeReport) -> bool,
+    ) -> Result<NodeReport> {
         let told = wait_for(what, LIMIT, || async {
             match self.orchestrator.last() {
                 Some(report) if holds(&report) => Look::Ready(report),
@@ -239,7 +248,7 @@ impl Node {
     }
 
     /// Waits until the daemon's log contains a text.
-    pub async fn until_logged(&self, text: &str) -> Result<()> {
+    pub(crate) async fn until_logged(&self, text: &str) -> Result<()> {
         let logged = wait_for(text, LIMIT, || async {
             let log = self.daemon.stderr();
             if log.contains(text) {
@@ -252,21 +261,21 @@ impl Node {
     }
 }
 
-pub fn ready(pool: &PoolReport, generation: u64) -> bool {
+pub(crate) fn ready(pool: &PoolReport, generation: u64) -> bool {
     pool.is_ready() && pool.replicas[0].generation == generation
 }
 
-pub fn pid(replica: &ReplicaReport) -> Result<Pid> {
+pub(crate) fn pid(replica: &ReplicaReport) -> Result<Pid> {
     let pid = replica.pid.context("a replica without a process")?;
     Pid::from_raw(pid.cast_signed()).context("pid 0")
 }
 
-pub fn kill(replica: &ReplicaReport) -> Result<()> {
+pub(crate) fn kill(replica: &ReplicaReport) -> Result<()> {
     Ok(kill_process(pid(replica)?, Signal::KILL)?)
 }
 
 /// Remote control of a running scripted engine.
-pub fn control(replica: &ReplicaReport) -> Result<EngineControl> {
+pub(crate) fn control(replica: &ReplicaReport) -> Result<EngineControl> {
     let endpoint = replica.endpoint.as_deref().context("no endpoint")?;
     let address = endpoint
         .strip_prefix("http://")
@@ -275,7 +284,7 @@ pub fn control(replica: &ReplicaReport) -> Result<EngineControl> {
 }
 
 /// Whether a process is gone; a zombie, which only waits for its parent, is.
-pub fn is_gone(pid: Pid) -> bool {
+pub(crate) fn is_gone(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
     stat.map_or(true, |stat| {
         stat.rsplit_once(") ")

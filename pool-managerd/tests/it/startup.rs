@@ -119,7 +119,8 @@ async fn a_wrong_flag_is_a_usage_error_and_help_is_not() -> Result<()> {
 
 #[tokio::test]
 async fn the_first_line_is_the_bound_address() -> Result<()> {
-    let node = Rig::new().await?.start().await?;
+    let rig = Rig::new().await?;
+    let node = rig.start().await?;
     let line = format!("listening {}\n", node.daemon.base_url());
     assert_eq!(node.daemon.stdout(), line);
     Ok(())

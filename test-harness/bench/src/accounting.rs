@@ -35,7 +35,11 @@ impl CpuTime {
     pub(crate) fn since(self, before: Self) -> u64 {
         let exact = self.threads_ns.saturating_sub(before.threads_ns);
         let coarse = self.ticks.saturating_sub(before.ticks) * TICK_NS;
-        if coarse > exact + 2 * TICK_NS { coarse } else { exact }
+        if coarse > exact + 2 * TICK_NS {
+            coarse
+        } else {
+            exact
+        }
     }
 }
 
@@ -45,7 +49,9 @@ impl CpuTime {
 /// There is no such process.
 pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
     let rollup = read(pid, "smaps_rollup")?;
-    let kib = rollup.lines().find_map(|line| line.strip_prefix("Rss:")?.trim().strip_suffix(" kB"));
+    let kib = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Rss:")?.trim().strip_suffix(" kB"));
     let kib: u64 = kib.context("no Rss in smaps_rollup")?.parse().context("Rss")?;
     Ok(kib << 10)
 }
@@ -53,9 +59,13 @@ pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
 fn threads_ns(pid: u32) -> Result<u64> {
     let folder = path(pid, "task");
     let threads = fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
-    let books = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok());
+    let books = threads
+        .flatten()
+        .filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok());
     // A thread that ends while we look is one for the ticks.
-    Ok(books.filter_map(|book| book.split(' ').next()?.parse::<u64>().ok()).sum())
+    Ok(books
+        .filter_map(|book| book.split(' ').next()?.parse::<u64>().ok())
+        .sum())
 }
 
 /// User and system time: fields 14 and 15, counted from the name's closing parenthesis, which is field 2.
@@ -95,10 +105,19 @@ mod tests {
 
     #[test]
     fn ticks_stand_in_for_threads_that_ended() {
-        let before = CpuTime { threads_ns: 900_000_000, ticks: 90 };
-        let exact = CpuTime { threads_ns: 1_000_000_000, ticks: 101 };
+        let before = CpuTime {
+            threads_ns: 900_000_000,
+            ticks: 90,
+        };
+        let exact = CpuTime {
+            threads_ns: 1_000_000_000,
+            ticks: 101,
+        };
         assert_eq!(exact.since(before), 100_000_000);
-        let after_an_end = CpuTime { threads_ns: 500_000_000, ticks: 140 };
+        let after_an_end = CpuTime {
+            threads_ns: 500_000_000,
+            ticks: 140,
+        };
         assert_eq!(after_an_end.since(before), 500_000_000);
     }
 

@@ -37,13 +37,25 @@ impl Child {
         (cpus, side): (&Cpus, Side),
         folder: &Path,
     ) -> Result<Self> {
-        let (stdout, stderr) = (folder.join(format!("{name}.out")), folder.join(format!("{name}.log")));
-        command.stdin(Stdio::null()).stdout(create(&stdout)?).stderr(create(&stderr)?);
+        let (stdout, stderr) = (
+            folder.join(format!("{name}.out")),
+            folder.join(format!("{name}.log")),
+        );
+        command
+            .stdin(Stdio::null())
+            .stdout(create(&stdout)?)
+            .stderr(create(&stderr)?);
         cpus.pin(side)?;
         let process = command.spawn();
         cpus.pin(Side::Load)?;
-        let process = process.with_context(|| format!("starting {name} ({})", command.get_program().display()))?;
-        Ok(Self { name, process, stdout, stderr })
+        let process =
+            process.with_context(|| format!("starting {name} ({})", command.get_program().display()))?;
+        Ok(Self {
+            name,
+            process,
+            stdout,
+            stderr,
+        })
     }
 
     /// Its process id.
@@ -68,7 +80,10 @@ impl Child {
     /// # Errors
     /// It ends before, or takes too long.
     pub(crate) async fn accepts(&mut self, address: SocketAddr) -> Result<()> {
-        self.wait("its socket", |_| std::net::TcpStream::connect(address).ok().map(drop)).await
+        self.wait("its socket", |_| {
+            std::net::TcpStream::connect(address).ok().map(drop)
+        })
+        .await
     }
 
     async fn wait<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> Result<T> {
@@ -112,7 +127,8 @@ fn create(path: &Path) -> Result<File> {
 /// # Errors
 /// No port is free.
 pub(crate) fn free_address() -> Result<SocketAddr> {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
+    let listener =
+        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
     Ok(listener.local_addr()?)
 }
 
@@ -139,8 +155,14 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_ends_too_early_is_told_with_its_log() {
         let folder = tempfile::tempdir().unwrap();
-        let error = sh("echo no such thing >&2; exit 3", folder.path()).first_line().await.unwrap_err();
+        let error = sh("echo no such thing >&2; exit 3", folder.path())
+            .first_line()
+            .await
+            .unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("no such thing") && text.contains("sh ended"), "{text}");
+        assert!(
+            text.contains("no such thing") && text.contains("sh ended"),
+            "{text}"
+        );
     }
 }

@@ -29,7 +29,10 @@ impl Cpus {
         let allowed = sched_getaffinity(None).context("asking for this process's cores")?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
         let relay = cores.next().context("this process may use no core")?;
-        Ok(Self { relay, load: cores.next().unwrap_or(relay) })
+        Ok(Self {
+            relay,
+            load: cores.next().unwrap_or(relay),
+        })
     }
 
     /// Whether relay and load disturb each other.
@@ -42,7 +45,10 @@ impl Cpus {
         if self.are_shared() {
             return "one core for relay, engine and load: latencies mean little".to_owned();
         }
-        format!("relay on core {}, engine and load on core {}", self.relay, self.load)
+        format!(
+            "relay on core {}, engine and load on core {}",
+            self.relay, self.load
+        )
     }
 
     /// Moves the calling thread, and what it starts from now on.
@@ -74,6 +80,9 @@ mod tests {
     #[test]
     fn sharing_a_core_is_said() {
         assert!(Cpus { relay: 3, load: 3 }.describe().contains("mean little"));
-        assert_eq!(Cpus { relay: 0, load: 5 }.describe(), "relay on core 0, engine and load on core 5");
+        assert_eq!(
+            Cpus { relay: 0, load: 5 }.describe(),
+            "relay on core 0, engine and load on core 5"
+        );
     }
 }

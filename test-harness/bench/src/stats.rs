@@ -46,7 +46,10 @@ impl Samples {
 pub(crate) fn percentile(sorted: &[u64], percent: f64) -> u64 {
     // Float to integer conversion saturates, and the rank is at least 1.
     let rank = (percent / 100.0 * sorted.len() as f64).ceil().max(1.0) as usize;
-    sorted.get(rank.min(sorted.len()).saturating_sub(1)).copied().unwrap_or(0)
+    sorted
+        .get(rank.min(sorted.len()).saturating_sub(1))
+        .copied()
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -72,7 +75,10 @@ mod tests {
     #[test]
     fn percentiles_by_nearest_rank() {
         let values: Vec<u64> = (1..=100).collect();
-        assert_eq!([0.0, 50.0, 99.0, 99.9, 100.0].map(|p| percentile(&values, p)), [1, 50, 99, 100, 100]);
+        assert_eq!(
+            [0.0, 50.0, 99.0, 99.9, 100.0].map(|p| percentile(&values, p)),
+            [1, 50, 99, 100, 100]
+        );
         assert_eq!((percentile(&[7], 50.0), percentile(&[], 50.0)), (7, 0));
     }
 

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -21,17 +21,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, kill_process, kill_process_group};
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 pub use rustix::process::Signal;
+
+mod output;
+
+use output::Output;
 
 use crate::binaries::{self, BuildError};
 use crate::processes::{self, ProcessId};
 use crate::wait::{Look, TimedOut, wait_for};
 
-/// Output kept per stream; older bytes are dropped.
-const KEPT_OUTPUT: usize = 1 << 20;
 /// Long for a daemon that only binds a socket, short for a person who waits.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// Between a program's end and the last byte of its output, on a busy machine.
@@ -348,85 +349,5 @@ impl Drop for Process {
             let _ = self.child().wait();
         }
         processes::kill_all(&family);
-    }
-}
-
-/// The end of what a stream said, and how far it has come.
-#[derive(Debug)]
-struct Output {
-    kept: Mutex<Vec<u8>>,
-    progress: watch::Sender<Progress>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Progress {
-    first_line: Option<String>,
-    closed: bool,
-}
-
-impl Output {
-    /// Reads on a thread until the stream closes, so that the program never waits for a reader. The
-    /// thread is not waited for: a descendant may keep the stream open for longer than the program.
-    fn drain(stream: Option<impl Read + Send + 'static>) -> Arc<Self> {
-        let progress = watch::Sender::new(Progress::default());
-        let output = Arc::new(Self {
-            kept: Mutex::default(),
-            progress,
-        });
-        let ours = Arc::clone(&output);
-        drop(std::thread::spawn(move || ours.read(stream)));
-        output
-    }
-
-    fn read(&self, stream: Option<impl Read>) {
-        let mut buffer = vec![0; 64 << 10];
-        if let Some(mut stream) = stream {
-            while let Ok(length @ 1..) = stream.read(&mut buffer) {
-                self.keep(&buffer[..length]);
-            }
-        }
-        self.progress.send_modify(|progress| progress.closed = true);
-    }
-
-    fn keep(&self, bytes: &[u8]) {
-        let mut kept = self.kept();
-        kept.extend_from_slice(bytes);
-        if self.progress.borrow().first_line.is_none()
-            && let Some(end) = memchr::memchr(b'\n', &kept)
-        {
-            let line = String::from_utf8_lossy(&kept[..end]).into_owned();
-            self.progress
-                .send_modify(|progress| progress.first_line = Some(line));
-        }
-        if kept.len() > 2 * KEPT_OUTPUT {
-            let surplus = kept.len() - KEPT_OUTPUT;
-            drop(kept.drain(..surplus));
-        }
-    }
-
-    async fn first_line(&self) -> Option<String> {
-        let mut progress = self.progress.subscribe();
-        let known = progress
-            .wait_for(|progress| progress.first_line.is_some() || progress.closed)
-            .await;
-        known.ok()?.first_line.clone()
-    }
-
-    /// Ends when the stream is closed and all of it is here.
-    async fn closed(&self) {
-        // The sender is a field of `self`: it cannot go while we are here.
-        let _ = self
-            .progress
-            .subscribe()
-            .wait_for(|progress| progress.closed)
-            .await;
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.kept()).into_owned()
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,7 +11,6 @@ pub mod fake_nvml;
 pub mod gguf;
 pub mod http1;
 mod processes;
-
 pub mod real_engine;
 pub mod scripted_engine;
 pub mod sse;

@@ -205,7 +205,13 @@ impl StreamCheck {
         Ok(())
     }
 
+    /// A cancel withholds the tokens that were not handed out yet; its terminal event still has the
+    /// number that comes after them.
     fn end(&mut self, event: &Event, terminal: Terminal) -> Result<(), Violation> {
+        let canceled = matches!(&terminal, Terminal::End(data) if data["finish_reason"] == "canceled");
+        if let Some((_, n)) = event.id.as_deref().and_then(parse_id).filter(|_| canceled) {
+            self.next = self.next.max(n);
+        }
         self.take_id(event, 1)?;
         self.terminal = Some((terminal, event.id.clone().unwrap_or_default()));
         Ok(())

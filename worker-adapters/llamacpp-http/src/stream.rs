@@ -1,188 +1,130 @@
-//! One connection: HTTP/1.1 or HTTP/2 by what the client sends, until it ends, is idle, or the
-//! server stops.
+//! The stream of one generation: the socket, the decoder and the watchdog put together.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::net::SocketAddr;
-use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
-use axum::response::Response;
-use axum::routing::future::RouteFuture;
-use http::Request;
-use hyper::body::Incoming;
-use hyper::rt::Executor;
-use hyper::service::Service;
-use hyper_util::rt::TokioTimer;
-use hyper_util::server::conn::auto::Builder;
-use tokio::net::TcpStream;
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tower::Service as _;
+use adapter_api::{AdapterError, AdapterErrorKind, Finish, Timeouts, TokenBatch, TokenStream};
+use futures_util::Stream;
+use http_util::ByteStream;
+use tokio::time::Instant;
 
-use super::io::LingeringIo;
-use super::limits::Limits;
-use crate::body::{self, Progress};
+use crate::decoder::{CompletionDecoder, Read};
+use crate::failure;
+use crate::watchdog::Watchdog;
 
-/// Read buffer of a connection, bytes: one whole request head and then some.
-const READ_BUFFER_BYTES: usize = 64 << 10;
-/// Requests at a time on one HTTP/2 connection.
-const H2_STREAMS: u32 = 100;
-/// HTTP/2 flow-control windows, bytes: one stream, one connection. A body limit is of this order.
-const H2_STREAM_WINDOW: u32 = 64 << 10;
-const H2_CONNECTION_WINDOW: u32 = 1 << 20;
-/// Response bytes buffered per HTTP/2 stream, so that a slow reader pushes back early.
-const H2_SEND_BUFFER_BYTES: usize = 64 << 10;
-/// Streams a client may make us reset, or reset itself before we saw them, before the connection
-/// ends (rapid-reset attacks).
-const H2_LOCAL_RESETS: usize = 64;
-const H2_PENDING_RESETS: usize = 20;
-/// A quiet HTTP/2 peer is asked after the interval and gone after the timeout.
-const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
-const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most texts in one go, so that an engine that floods does not keep its reader's thread.
+const MAX_TEXTS: usize = 256;
 
-/// The other end of a request's connection; a request extension.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer(pub SocketAddr);
-
-/// Makes connections.
-pub(crate) struct Connections {
-    builder: Arc<Builder<Tracked>>,
-    router: Router,
-    limits: Limits,
-    shutdown: CancellationToken,
-    cut: CancellationToken,
+/// `token* → finish | error`, exactly once. Dropping it closes the connection; the server frees the slot when it sees that.
+pub(crate) struct CompletionStream {
+    body: ByteStream,
+    decoder: CompletionDecoder,
+    watchdog: Watchdog,
+    token_idle: Duration,
+    phase: Phase,
 }
 
-impl Connections {
-    pub(crate) fn new(
-        router: Router,
-        limits: Limits,
-        tracker: TaskTracker,
-        shutdown: CancellationToken,
-        cut: CancellationToken,
-    ) -> Self {
+#[derive(Debug)]
+enum Phase {
+    /// Before the first token.
+    Prefill,
+    Decode,
+    /// Tokens of the same read went first.
+    Failing(AdapterError),
+    Over,
+}
+
+impl CompletionStream {
+    /// A response whose request was sent at `submitted`.
+    pub(crate) fn new(body: ByteStream, submitted: Instant, timeouts: &Timeouts) -> Self {
         Self {
-            builder: Arc::new(builder(&limits, tracker)),
-            router,
-            limits,
-            shutdown,
-            cut,
+            body,
+            decoder: CompletionDecoder::default(),
+            watchdog: Watchdog::new(submitted, timeouts.first_token),
+            token_idle: timeouts.token_idle,
+            phase: Phase::Prefill,
         }
     }
 
-    /// The future that serves one connection to its end.
-    pub(crate) fn open(&self, stream: TcpStream, peer: Peer) -> impl Future<Output = ()> + Send + use<> {
-        let service = ConnectionService {
-            router: self.router.clone(),
-            peer,
-            body_idle_timeout: self.limits.body_idle_timeout,
-            progress: Arc::new(Progress::new()),
-        };
-        // A child token has a lock of its own: connections do not meet at the server's.
-        let (shutdown, cut) = (self.shutdown.child_token(), self.cut.clone());
-        let (builder, first_request) = (Arc::clone(&self.builder), self.limits.header_timeout);
-        async move {
-            let progress = Arc::clone(&service.progress);
-            let io = LingeringIo::new(stream, Arc::clone(&progress));
-            let mut connection = pin!(builder.serve_connection(io, service));
-            // The connection is polled first: what a wake-up for a token costs here is looking at
-            // two futures that wait.
-            let ended = tokio::select! {
-                biased;
-                ended = connection.as_mut() => Some(ended),
-                () = no_request(first_request, &progress) => return,
-                () = shutdown.cancelled() => None,
-            };
-            let ended = match ended {
-                Some(ended) => ended,
-                None => {
-                    connection.as_mut().graceful_shutdown();
-                    tokio::select! {
-                        biased;
-                        ended = connection => ended,
-                        () = cut.cancelled() => return,
-                    }
+    /// Takes everything that is there: the server writes every frame as a chunk of its own, and the HTTP library hands
+    /// chunks over one by one.
+    fn poll_open(&mut self, cx: &mut Context<'_>, batch: &mut TokenBatch) -> Poll<Result<(), AdapterError>> {
+        let texts = batch.len();
+        let mut progress = false;
+        while batch.len() - texts < MAX_TEXTS {
+            match self.poll_read(cx, batch) {
+                Poll::Pending if progress => break,
+                Poll::Pending => {
+                    let limit = ready!(self.watchdog.poll_exceeded(cx));
+                    return Poll::Ready(self.end(Err(self.timeout(limit)), false, batch));
                 }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(peer = %peer.0, error, "connection ended");
+                Poll::Ready(Read::Idle) => {}
+                Poll::Ready(Read::Progress) => {
+                    progress = true;
+                    self.phase = Phase::Decode;
+                    self.watchdog.restart(self.token_idle);
+                }
+                Poll::Ready(Read::End(end)) => {
+                    let progress = progress || batch.len() > texts;
+                    return Poll::Ready(self.end(end, progress, batch));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// A finish goes with the texts before it, an error after them.
+    fn end(
+        &mut self,
+        end: Result<Finish, AdapterError>,
+        progress: bool,
+        batch: &mut TokenBatch,
+    ) -> Result<(), AdapterError> {
+        self.phase = Phase::Over;
+        match end {
+            Ok(finish) => batch.set_finish(finish),
+            Err(error) if progress => self.phase = Phase::Failing(error),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, batch: &mut TokenBatch) -> Poll<Read> {
+        let read = match ready!(Pin::new(&mut self.body).poll_next(cx)) {
+            Some(Ok(bytes)) => self.decoder.feed(&bytes, batch),
+            Some(Err(error)) => Read::End(Err(failure::of_exchange(&error))),
+            None => Read::End(Err(self.decoder.broken_off())),
+        };
+        Poll::Ready(read)
+    }
+
+    fn timeout(&self, limit: Duration) -> AdapterError {
+        let missing = match self.phase {
+            Phase::Prefill => "first token",
+            _ => "further token",
+        };
+        AdapterError::new(
+            AdapterErrorKind::Timeout,
+            format!("llama.cpp: no {missing} within {limit:?}"),
+        )
+    }
+}
+
+impl TokenStream for CompletionStream {
+    fn poll_next(&mut self, cx: &mut Context<'_>, batch: &mut TokenBatch) -> Poll<Result<(), AdapterError>> {
+        match mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Over => Poll::Ready(Err(polled_too_often())),
+            Phase::Failing(error) => Poll::Ready(Err(error)),
+            open @ (Phase::Prefill | Phase::Decode) => {
+                self.phase = open;
+                self.poll_open(cx, batch)
             }
         }
     }
 }
 
-/// Ends when a connection has been silent, or sending an endless preface or first head, for the
-/// header timeout; never ends once a request has arrived. The HTTP implementation's own header
-/// timeout begins only when it knows the protocol.
-async fn no_request(timeout: Duration, progress: &Progress) {
-    sleep(timeout).await;
-    if progress.asked.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
-    }
-}
-
-fn builder(limits: &Limits, tracker: TaskTracker) -> Builder<Tracked> {
-    let mut builder = Builder::new(Tracked(tracker));
-    // Heads up to the double are parsed, so that the front can answer with a body that names the
-    // limit; beyond that the connection is answered 431 by the HTTP implementation.
-    let parsed_header_bytes = limits.max_header_bytes * 2;
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .half_close(false)
-        .max_buf_size(READ_BUFFER_BYTES.max(parsed_header_bytes));
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(H2_STREAMS)
-        .initial_stream_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .max_send_buf_size(H2_SEND_BUFFER_BYTES)
-        .max_header_list_size(u32::try_from(parsed_header_bytes).unwrap_or(u32::MAX))
-        .max_local_error_reset_streams(H2_LOCAL_RESETS)
-        .max_pending_accept_reset_streams(H2_PENDING_RESETS)
-        .keep_alive_interval(H2_PING_INTERVAL)
-        .keep_alive_timeout(H2_PING_TIMEOUT);
-    builder
-}
-
-/// Runs HTTP/2 streams as tracked tasks, so that shutdown waits for them.
-#[derive(Clone)]
-pub(crate) struct Tracked(TaskTracker);
-
-impl<F> Executor<F> for Tracked
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        self.0.spawn(future);
-    }
-}
-
-struct ConnectionService {
-    router: Router,
-    peer: Peer,
-    body_idle_timeout: Duration,
-    progress: Arc<Progress>,
-}
-
-impl Service<Request<Incoming>> for ConnectionService {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.progress.asked.store(true, Ordering::Relaxed);
-        let mut request =
-            request.map(|incoming| body::guarded(incoming, self.body_idle_timeout, &self.progress));
-        request.extensions_mut().insert(self.peer);
-        self.router.clone().call(request)
-    }
+fn polled_too_often() -> AdapterError {
+    AdapterError::new(AdapterErrorKind::Protocol, "the stream was polled after its end")
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold, cheap faults first. Owns the list of steps.
 
 pub(crate) mod counts;
-mod packages;
+pub(crate) mod packages;
 
 use std::process::ExitCode;
 

@@ -22,6 +22,13 @@ pub(crate) const PYTHON_VENV: DebianPackage = DebianPackage {
     needed_for: "the runs with a real engine",
 };
 
+/// nginx, not necessarily running as a service. Its folder is not on an ordinary user's search path.
+pub(crate) const NGINX: DebianPackage = DebianPackage {
+    name: "nginx",
+    trial: &["sh", "-c", "PATH=$PATH:/usr/sbin nginx -v"],
+    needed_for: "the comparisons of the benchmark",
+};
+
 /// Installs what is missing.
 ///
 /// # Errors

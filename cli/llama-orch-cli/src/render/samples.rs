@@ -74,7 +74,7 @@ pub(super) fn refusal() -> Failure {
         },
         status: StatusCode::TOO_MANY_REQUESTS,
         body: read(body),
-        retry_after: None,
+        retry_after_header: None,
         identity: None,
     };
     ClientError::Api(Box::new(error)).into()

@@ -48,7 +48,7 @@ async fn an_error_body_is_kept_whole() -> anyhow::Result<()> {
     assert_eq!(api.body, refused);
     assert_eq!(api.status.as_u16(), 429);
     assert_eq!(api.retry_after().map(|d| d.as_millis()), Some(1500));
-    assert_eq!(api.retry_after.map(|d| d.as_secs()), Some(2));
+    assert_eq!(api.retry_after_header.map(|d| d.as_secs()), Some(2));
     assert_eq!(error.to_string(), "ADMISSION_REJECT (429): the queue is full");
     Ok(())
 }

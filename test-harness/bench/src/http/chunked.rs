@@ -77,10 +77,12 @@ impl Dechunker {
 /// The state after one byte that is not data.
 fn after(state: State, byte: u8) -> Result<State> {
     Ok(match (state, byte) {
-        (State::Size { value, digits }, byte) if byte.is_ascii_hexdigit() && digits < MAX_SIZE_DIGITS => State::Size {
-            value: value << 4 | hex_value(byte),
-            digits: digits + 1,
-        },
+        (State::Size { value, digits }, byte) if byte.is_ascii_hexdigit() && digits < MAX_SIZE_DIGITS => {
+            State::Size {
+                value: value << 4 | hex_value(byte),
+                digits: digits + 1,
+            }
+        }
         (State::Size { value, digits: 1.. } | State::Extension { value }, b'\r') => State::SizeEnd { value },
         (State::Size { value, digits: 1.. }, b';' | b' ') | (State::Extension { value }, _) => {
             State::Extension { value }
@@ -111,7 +113,8 @@ mod tests {
 
     use super::*;
 
-    const BODY: &[u8] = b"5\r\nhello\r\n1;name=\"x\"\r\n \r\nA\r\n0123456789\r\n0\r\nExpires: never\r\n\r\nHTTP/1.1";
+    const BODY: &[u8] =
+        b"5\r\nhello\r\n1;name=\"x\"\r\n \r\nA\r\n0123456789\r\n0\r\nExpires: never\r\n\r\nHTTP/1.1";
 
     fn decode(parts: &[&[u8]]) -> Result<(String, usize, bool)> {
         let (mut decoder, mut out, mut used) = (Dechunker::default(), Vec::new(), 0);
@@ -124,7 +127,10 @@ mod tests {
     #[test]
     fn what_follows_the_body_is_not_taken() {
         let whole = decode(&[BODY]).unwrap();
-        assert_eq!(whole, ("hello 0123456789".to_owned(), BODY.len() - "HTTP/1.1".len(), true));
+        assert_eq!(
+            whole,
+            ("hello 0123456789".to_owned(), BODY.len() - "HTTP/1.1".len(), true)
+        );
     }
 
     #[test]

@@ -47,7 +47,9 @@ impl Connection {
     /// # Errors
     /// The server does not accept.
     pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
+        let stream = TcpStream::connect(address)
+            .await
+            .with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
         Ok(Self {
             address,
@@ -69,7 +71,10 @@ impl Connection {
     /// # Errors
     /// The exchange fails.
     pub(crate) async fn get(&mut self, path: &str) -> Result<Head> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\r\n", self.address);
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\r\n",
+            self.address
+        );
         self.exchange(request.as_bytes()).await
     }
 
@@ -87,7 +92,10 @@ impl Connection {
     }
 
     async fn exchange(&mut self, request: &[u8]) -> Result<Head> {
-        self.stream.write_all(request).await.context("sending a request")?;
+        self.stream
+            .write_all(request)
+            .await
+            .context("sending a request")?;
         let end = loop {
             if let Some(end) = memmem::find(&self.inbox, b"\r\n\r\n") {
                 break end;
@@ -127,13 +135,22 @@ impl Connection {
     pub(crate) async fn whole(&mut self, head: &Head, status: u16) -> Result<Vec<u8>> {
         let mut body = Vec::new();
         while !self.part(&mut body).await?.is_last {}
-        ensure!(head.status == status, "answer {}: {}", head.status, String::from_utf8_lossy(&body));
+        ensure!(
+            head.status == status,
+            "answer {}: {}",
+            head.status,
+            String::from_utf8_lossy(&body)
+        );
         Ok(body)
     }
 
     async fn read(&mut self) -> Result<()> {
         self.inbox.reserve(READ);
-        let length = self.stream.read_buf(&mut self.inbox).await.context("reading an answer")?;
+        let length = self
+            .stream
+            .read_buf(&mut self.inbox)
+            .await
+            .context("reading an answer")?;
         self.received_ns = clock::now_ns();
         if length == 0 {
             bail!("the connection was closed in the middle of an answer");

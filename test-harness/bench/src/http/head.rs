@@ -34,13 +34,19 @@ impl Head {
             let value = value.trim();
             match name.to_ascii_lowercase().as_str() {
                 "content-length" => framing = Some(Framing::Length(value.parse().context("Content-Length")?)),
-                "transfer-encoding" if value.eq_ignore_ascii_case("chunked") => framing = Some(Framing::Chunked),
+                "transfer-encoding" if value.eq_ignore_ascii_case("chunked") => {
+                    framing = Some(Framing::Chunked);
+                }
                 "connection" => closes = value.eq_ignore_ascii_case("close"),
                 _ => {}
             }
         }
         let framing = framing.with_context(|| format!("a response without a length: {text}"))?;
-        Ok(Self { status, framing, closes })
+        Ok(Self {
+            status,
+            framing,
+            closes,
+        })
     }
 }
 
@@ -58,14 +64,33 @@ mod tests {
     #[test]
     fn length_chunks_and_close_are_understood() {
         let head = Head::parse(b"HTTP/1.1 202 Accepted\r\ncontent-length: 12\r\nConnection: close").unwrap();
-        assert_eq!(head, Head { status: 202, framing: Framing::Length(12), closes: true });
-        let head = Head::parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive").unwrap();
-        assert_eq!(head, Head { status: 200, framing: Framing::Chunked, closes: false });
+        assert_eq!(
+            head,
+            Head {
+                status: 202,
+                framing: Framing::Length(12),
+                closes: true
+            }
+        );
+        let head =
+            Head::parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive").unwrap();
+        assert_eq!(
+            head,
+            Head {
+                status: 200,
+                framing: Framing::Chunked,
+                closes: false
+            }
+        );
     }
 
     #[test]
     fn other_protocols_and_endless_bodies_are_refused() {
-        for bad in ["HTTP/1.0 200 OK\r\nContent-Length: 1", "HTTP/1.1 200 OK", "HTTP/1.1 200 OK\r\nContent-Length: x"] {
+        for bad in [
+            "HTTP/1.0 200 OK\r\nContent-Length: 1",
+            "HTTP/1.1 200 OK",
+            "HTTP/1.1 200 OK\r\nContent-Length: x",
+        ] {
             assert!(Head::parse(bad.as_bytes()).is_err(), "{bad:?}");
         }
     }

@@ -33,10 +33,16 @@ impl HeldStreams {
             let start = begin + share(spread, number, count);
             running.spawn(async move {
                 sleep_until(start).await;
-                hold(&target, &known, &sender).await.with_context(|| format!("stream {number}"))
+                hold(&target, &known, &sender)
+                    .await
+                    .with_context(|| format!("stream {number}"))
             });
         }
-        Self { running, arrived, count }
+        Self {
+            running,
+            arrived,
+            count,
+        }
     }
 
     /// Waits until every stream has arrived.
@@ -76,12 +82,18 @@ async fn hold(target: &Target, known: &Known, arrived: &watch::Sender<usize>) ->
     let mut has_arrived = false;
     let seen = |tokens: &Tokens| {
         if !has_arrived && tokens.text().len() >= known.text.len() {
-            ensure!(tokens.text().starts_with(&known.text), "another text than the engine's own: {:?}", tokens.text());
+            ensure!(
+                tokens.text().starts_with(&known.text),
+                "another text than the engine's own: {:?}",
+                tokens.text()
+            );
             has_arrived = true;
             arrived.send_modify(|count| *count += 1);
         }
         Ok(())
     };
-    target.watch(&mut connection, &known.job, Stamps::Absent, seen).await?;
+    target
+        .watch(&mut connection, &known.job, Stamps::Absent, seen)
+        .await?;
     bail!("an endless stream came to its end")
 }

@@ -53,7 +53,10 @@ mod tests {
         let template = template.as_object().unwrap();
         let completion: Value = serde_json::from_slice(&job.completion(template)).unwrap();
         assert_eq!(task["prompt"], completion["prompt"]);
-        assert_eq!((&task["seed"], &task["max_tokens"]), (&completion["seed"], &completion["n_predict"]));
+        assert_eq!(
+            (&task["seed"], &task["max_tokens"]),
+            (&completion["seed"], &completion["n_predict"])
+        );
         assert_eq!(completion["cache_prompt"], true);
     }
 }

@@ -23,7 +23,11 @@ pub(super) async fn to_the_end<C: Check>(
         seen(check.tokens())?;
         if part.is_last {
             let rest = frames.unfinished();
-            ensure!(rest.is_empty(), "the body ends inside a frame: {:?}", String::from_utf8_lossy(rest));
+            ensure!(
+                rest.is_empty(),
+                "the body ends inside a frame: {:?}",
+                String::from_utf8_lossy(rest)
+            );
             return check.finish();
         }
     }

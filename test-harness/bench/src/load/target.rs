@@ -75,7 +75,9 @@ async fn open_task(connection: &mut Connection, job: &Job) -> Result<()> {
     let body = connection.whole(&head, 202).await.context("submitting a task")?;
     let receipt: TaskReceipt = serde_json::from_slice(&body).context("a task's receipt")?;
     let head = connection.get(&receipt.stream_url).await?;
-    expect_stream(connection, &head).await.context("opening a task's stream")
+    expect_stream(connection, &head)
+        .await
+        .context("opening a task's stream")
 }
 
 /// A refusal is told in the server's words.

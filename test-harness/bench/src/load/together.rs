@@ -24,7 +24,12 @@ impl Known {
     /// # Errors
     /// They differ; tells where.
     pub(crate) fn compare(&self, text: &str) -> Result<()> {
-        let same = self.text.bytes().zip(text.bytes()).take_while(|(one, other)| one == other).count();
+        let same = self
+            .text
+            .bytes()
+            .zip(text.bytes())
+            .take_while(|(one, other)| one == other)
+            .count();
         ensure!(
             self.text == text,
             "another text than the engine's own for {:?}: {} bytes instead of {}, the first {same} alike",
@@ -54,7 +59,9 @@ pub(crate) async fn together(
         running.spawn(async move {
             sleep_until(start).await;
             let heard = alone(&target, &job, stamps).await;
-            heard.map(|heard| (number, heard)).with_context(|| format!("stream {number}"))
+            heard
+                .map(|heard| (number, heard))
+                .with_context(|| format!("stream {number}"))
         });
     }
     let mut heard: Vec<Heard> = std::iter::repeat_with(Heard::default).take(count).collect();
@@ -82,14 +89,15 @@ pub(super) fn share(spread: Duration, number: usize, count: usize) -> Duration {
 pub(crate) async fn one_after_the_other(
     target: &Target,
     known: &Arc<[Known]>,
-    clients: usize,
-    each: usize,
+    clients: u32,
+    each: u32,
 ) -> Result<()> {
     let mut running = JoinSet::new();
     for client in 0..clients {
         let (target, known) = (target.clone(), Arc::clone(known));
         running.spawn(async move {
-            let jobs = known.iter().cycle().skip(client % known.len()).take(each);
+            let (first, each) = (client as usize % known.len(), each as usize);
+            let jobs = known.iter().cycle().skip(first).take(each);
             let ended = client_runs(&target, jobs).await;
             ended.with_context(|| format!("client {client}"))
         });
@@ -119,13 +127,18 @@ mod tests {
     #[test]
     fn starts_are_spread_evenly() {
         let period = Duration::from_millis(12);
-        let starts: Vec<_> = (0..4).map(|number| share(period, number, 4).as_millis()).collect();
+        let starts: Vec<_> = (0..4)
+            .map(|number| share(period, number, 4).as_millis())
+            .collect();
         assert_eq!(starts, [0, 3, 6, 9]);
     }
 
     #[test]
     fn a_difference_is_told_with_its_place() {
-        let known = Known { job: Job::numbered(1, 2), text: "one two".to_owned() };
+        let known = Known {
+            job: Job::numbered(1, 2),
+            text: "one two".to_owned(),
+        };
         known.compare("one two").unwrap();
         let message = known.compare("one twx").unwrap_err().to_string();
         assert!(message.contains("the first 6 alike"), "{message}");

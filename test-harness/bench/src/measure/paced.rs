@@ -101,7 +101,9 @@ pub(super) async fn measure(ground: &Ground, pacing: &Pacing) -> Result<Findings
 
 impl Pacing {
     async fn round(&self, rig: &Rig, known: &[Known], number: usize, rounds: &mut Rounds) -> Result<()> {
-        rounds.direct.push(within_limit(self.run(&rig.engine.direct, known)).await?);
+        rounds
+            .direct
+            .push(within_limit(self.run(&rig.engine.direct, known)).await?);
         for which in Which::in_turn(number) {
             let relay = rig.relay(which);
             let (started, before) = (now_ns(), load_cpu(rig)?);
@@ -109,7 +111,10 @@ impl Pacing {
             let busy = (load_cpu(rig)? - before) / (now_ns() - started) as f64;
             rounds.busiest = rounds.busiest.max(busy);
             let cpu_us_per_token = cpu_us / f64::from(self.streams * self.tokens);
-            let round = Round { cpu_us_per_token, ages };
+            let round = Round {
+                cpu_us_per_token,
+                ages,
+            };
             match which {
                 Which::Ours => rounds.ours.push(round),
                 Which::Nginx => rounds.nginx.push(round),
@@ -121,7 +126,10 @@ impl Pacing {
     async fn run(&self, target: &Target, known: &[Known]) -> Result<Ages> {
         let jobs = known.iter().map(|known| known.job.clone());
         let heard = together(target, jobs, Stamps::Present, self.period).await?;
-        known.iter().zip(&heard).try_for_each(|(known, heard)| known.compare(&heard.text))?;
+        known
+            .iter()
+            .zip(&heard)
+            .try_for_each(|(known, heard)| known.compare(&heard.text))?;
         Ok(Ages::of(&heard))
     }
 
@@ -129,31 +137,59 @@ impl Pacing {
         let streams = self.streams;
         let cpu = |rounds: &[Round]| Samples::new(rounds.iter().map(|round| round.cpu_us_per_token));
         let title = format!("paced, {streams} streams: CPU per token");
-        let mut figures = vec![Figure::ratio(title, "µs", cpu(&rounds.ours), cpu(&rounds.nginx), self.cpu_most)];
+        let mut figures = vec![Figure::ratio(
+            title,
+            "µs",
+            cpu(&rounds.ours),
+            cpu(&rounds.nginx),
+            self.cpu_most,
+        )];
         for (percent, most) in [(50.0, None), (99.0, self.p99_most_us)] {
             let title = format!("paced, {streams} streams: added latency p{percent}");
             let added = |relay: &[Round]| added_us(relay, &rounds.direct, percent);
-            figures.push(Figure::value(title, "µs", added(&rounds.ours), Some(added(&rounds.nginx)), most));
+            figures.push(Figure::value(
+                title,
+                "µs",
+                added(&rounds.ours),
+                Some(added(&rounds.nginx)),
+                most,
+            ));
         }
-        Findings { figures, distributions: self.distributions(rounds), notes: self.notes(rounds) }
+        Findings {
+            figures,
+            distributions: self.distributions(rounds),
+            notes: self.notes(rounds),
+        }
     }
 
     fn distributions(&self, rounds: &Rounds) -> Vec<Distribution> {
         let named = |name: &str, ages: Vec<&Ages>| {
             let all = Ages::together(ages);
-            Distribution::new(format!("{} streams", self.streams), name, |percent| all.percentile_us(percent))
+            Distribution::new(format!("{} streams", self.streams), name, |percent| {
+                all.percentile_us(percent)
+            })
         };
         vec![
             named("direct", rounds.direct.iter().collect()),
             named("nginx", rounds.nginx.iter().map(|round| &round.ages).collect()),
-            named("orchestratord", rounds.ours.iter().map(|round| &round.ages).collect()),
+            named(
+                "orchestratord",
+                rounds.ours.iter().map(|round| &round.ages).collect(),
+            ),
         ]
     }
 
     fn notes(&self, rounds: &Rounds) -> Vec<String> {
         let percent = rounds.busiest * 100.0;
-        let text = format!("{} streams: engine and load needed up to {percent:.0} % of their core", self.streams);
-        let warning = if rounds.busiest > BUSY { ": latencies are the load's, not the relays'" } else { "" };
+        let text = format!(
+            "{} streams: engine and load needed up to {percent:.0} % of their core",
+            self.streams
+        );
+        let warning = if rounds.busiest > BUSY {
+            ": latencies are the load's, not the relays'"
+        } else {
+            ""
+        };
         vec![text + warning]
     }
 }
@@ -161,7 +197,9 @@ impl Pacing {
 /// Percentile of the ages through a relay minus that of the ages straight from the engine, round by round, µs.
 fn added_us(relay: &[Round], direct: &[Ages], percent: f64) -> Samples {
     let pairs = relay.iter().zip(direct);
-    Samples::new(pairs.map(|(round, direct)| round.ages.percentile_us(percent) - direct.percentile_us(percent)))
+    Samples::new(
+        pairs.map(|(round, direct)| round.ages.percentile_us(percent) - direct.percentile_us(percent)),
+    )
 }
 
 /// CPU time of the engine and of this program until now, ns.
@@ -200,15 +238,26 @@ mod tests {
 
     #[test]
     fn added_latency_is_the_difference_of_percentiles_of_the_same_round() {
-        let round = |us: &[u64]| Round { cpu_us_per_token: 1.0, ages: ages(us) };
-        let (relay, direct) = ([round(&[30, 10, 20]), round(&[40, 40, 40])], [ages(&[1, 2, 3]), ages(&[10, 10, 10])]);
+        let round = |us: &[u64]| Round {
+            cpu_us_per_token: 1.0,
+            ages: ages(us),
+        };
+        let (relay, direct) = (
+            [round(&[30, 10, 20]), round(&[40, 40, 40])],
+            [ages(&[1, 2, 3]), ages(&[10, 10, 10])],
+        );
         assert_eq!(added_us(&relay, &direct, 50.0), Samples::new([18.0, 30.0]));
         assert_eq!(added_us(&relay, &direct, 99.0), Samples::new([27.0, 30.0]));
     }
 
     #[test]
     fn a_busy_load_is_said() {
-        let notes = |busiest| sixty_four(Scale::Usual).notes(&Rounds { busiest, ..Rounds::default() });
+        let notes = |busiest| {
+            sixty_four(Scale::Usual).notes(&Rounds {
+                busiest,
+                ..Rounds::default()
+            })
+        };
         assert!(notes(0.95)[0].contains("the load's"));
         assert!(!notes(0.3)[0].contains("the load's"));
     }

@@ -40,18 +40,42 @@ impl Engine {
     /// It does not come up, or no orchestrator gets through to it.
     pub(crate) async fn start(ground: &Ground, slots: u32, script: Script) -> Result<Self> {
         let address = free_address()?;
-        let script = Script { keep_requests: REMEMBERED, tokens: Some(u32::MAX), ..script };
+        let script = Script {
+            keep_requests: REMEMBERED,
+            tokens: Some(u32::MAX),
+            ..script
+        };
         let file = ground.folder.join("engine-script.json");
         fs::write(&file, serde_json::to_vec(&script)?).context("writing the engine's script")?;
         let mut command = Command::new(ground.binaries.join("scripted-engine"));
-        command.env_clear().args(["--host", "127.0.0.1", "-lv", "0", "--kv-unified", "--port"]);
-        command.arg(address.port().to_string()).arg("-np").arg(slots.to_string()).arg("--script").arg(&file);
-        let mut child = Child::start("scripted-engine", command, (&ground.cpus, Side::Load), &ground.folder)?;
+        command
+            .env_clear()
+            .args(["--host", "127.0.0.1", "-lv", "0", "--kv-unified", "--port"]);
+        command
+            .arg(address.port().to_string())
+            .arg("-np")
+            .arg(slots.to_string())
+            .arg("--script")
+            .arg(&file);
+        let mut child = Child::start(
+            "scripted-engine",
+            command,
+            (&ground.cpus, Side::Load),
+            &ground.folder,
+        )?;
         child.accepts(address).await?;
         let control = EngineControl::new(address);
         let template = learn_request(ground, address, slots, control).await?;
-        let direct = Target { address, dialect: Dialect::Completion(Arc::new(template)) };
-        Ok(Self { child, slots, control, direct })
+        let direct = Target {
+            address,
+            dialect: Dialect::Completion(Arc::new(template)),
+        };
+        Ok(Self {
+            child,
+            slots,
+            control,
+            direct,
+        })
     }
 
     /// Its process.
@@ -80,7 +104,10 @@ impl Engine {
     /// # Errors
     /// The engine is gone or refuses.
     pub(crate) async fn change_script(&self, patch: &Value) -> Result<()> {
-        self.control.change_script(patch).await.context("changing the engine's script")
+        self.control
+            .change_script(patch)
+            .await
+            .context("changing the engine's script")
     }
 
     /// Waits until no slot is in use.
@@ -108,9 +135,15 @@ async fn learn_request(
 ) -> Result<Map<String, Value>> {
     let ours = orchestrator::start(ground, engine, slots).await?;
     let mut connection = ours.target.connect().await?;
-    ours.target.run(&mut connection, &Job::numbered(0, 1), Stamps::Absent).await.context("the first task")?;
+    ours.target
+        .run(&mut connection, &Job::numbered(0, 1), Stamps::Absent)
+        .await
+        .context("the first task")?;
     let report = control.report().await.context("the engine's report")?;
-    let completion = report.requests.into_iter().rfind(|request| request.target == "/completion");
+    let completion = report
+        .requests
+        .into_iter()
+        .rfind(|request| request.target == "/completion");
     match completion.and_then(|request| request.body) {
         Some(Value::Object(body)) => Ok(body),
         other => anyhow::bail!("the engine was asked for no completion but {other:?}"),

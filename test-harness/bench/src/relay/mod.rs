@@ -51,7 +51,11 @@ pub(crate) enum Which {
 impl Which {
     /// Both, the other one first in every other round: what drifts falls out of the comparison.
     pub(crate) fn in_turn(round: usize) -> [Self; 2] {
-        if round.is_multiple_of(2) { [Self::Ours, Self::Nginx] } else { [Self::Nginx, Self::Ours] }
+        if round.is_multiple_of(2) {
+            [Self::Ours, Self::Nginx]
+        } else {
+            [Self::Nginx, Self::Ours]
+        }
     }
 }
 

@@ -30,12 +30,24 @@ pub(crate) fn version() -> Result<String> {
 pub(super) async fn start(ground: &Ground, engine: &Target) -> Result<Relay> {
     let address = free_address()?;
     let config = ground.folder.join("nginx.conf");
-    fs::write(&config, configuration(&ground.folder, address, engine.address)).context("writing nginx.conf")?;
+    fs::write(&config, configuration(&ground.folder, address, engine.address))
+        .context("writing nginx.conf")?;
     let mut command = Command::new(find()?.0);
-    command.env_clear().arg("-p").arg(&ground.folder).arg("-c").arg(&config).args(["-e", "stderr"]);
+    command
+        .arg("-p")
+        .arg(&ground.folder)
+        .arg("-c")
+        .arg(&config)
+        .args(["-e", "stderr"]);
     let mut child = Child::start("nginx", command, (&ground.cpus, Side::Relay), &ground.folder)?;
     child.accepts(address).await?;
-    Ok(Relay { child, target: Target { address, ..engine.clone() } })
+    Ok(Relay {
+        child,
+        target: Target {
+            address,
+            ..engine.clone()
+        },
+    })
 }
 
 /// The first that runs, and its version, which it writes to standard error.
@@ -43,9 +55,15 @@ fn find() -> Result<(&'static str, String)> {
     let ask = |place: &&'static str| {
         let output = Command::new(place).arg("-v").stdin(Stdio::null()).output().ok()?;
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Some((*place, said.strip_prefix("nginx version: ").unwrap_or(&said).to_owned()))
+        Some((
+            *place,
+            said.strip_prefix("nginx version: ").unwrap_or(&said).to_owned(),
+        ))
     };
-    PLACES.iter().find_map(ask).context("nginx cannot be run: install the package `nginx`")
+    PLACES
+        .iter()
+        .find_map(ask)
+        .context("nginx cannot be run: install the package `nginx`")
 }
 
 /// One process, so that its books hold nothing but the relaying.
@@ -93,7 +111,12 @@ mod tests {
     fn the_configuration_is_what_the_comparison_needs() {
         let (listen, engine) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
         let text = configuration(Path::new("/f"), listen, engine);
-        for line in ["listen 127.0.0.1:1;", "server 127.0.0.1:2;", "proxy_buffering off;", "access_log off;"] {
+        for line in [
+            "listen 127.0.0.1:1;",
+            "server 127.0.0.1:2;",
+            "proxy_buffering off;",
+            "access_log off;",
+        ] {
             assert!(text.contains(line), "{line} in {text}");
         }
         assert_eq!(text.matches('{').count(), text.matches('}').count());

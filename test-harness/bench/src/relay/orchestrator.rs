@@ -34,13 +34,32 @@ pub(super) async fn start(ground: &Ground, engine: SocketAddr, slots: u32) -> Re
     let config = ground.folder.join("orchestratord.toml");
     fs::write(&config, CONFIG).context("writing the orchestrator's configuration")?;
     let mut command = Command::new(ground.binaries.join("orchestratord"));
-    command.env_clear().env("ORCHD_ADDR", "127.0.0.1:0").arg("--config").arg(&config);
-    let mut child = Child::start("orchestratord", command, (&ground.cpus, Side::Relay), &ground.folder)?;
+    command
+        .env_clear()
+        .env("ORCHD_ADDR", "127.0.0.1:0")
+        .arg("--config")
+        .arg(&config);
+    let mut child = Child::start(
+        "orchestratord",
+        command,
+        (&ground.cpus, Side::Relay),
+        &ground.folder,
+    )?;
     let line = child.first_line().await?;
-    let address = line.strip_prefix("listening http://").and_then(|address| address.parse().ok());
+    let address = line
+        .strip_prefix("listening http://")
+        .and_then(|address| address.parse().ok());
     let address: SocketAddr = address.with_context(|| format!("orchestratord's first line is {line:?}"))?;
-    register(address, engine, slots).await.context("registering the engine's node")?;
-    Ok(Relay { child, target: Target { address, dialect: Dialect::Tasks } })
+    register(address, engine, slots)
+        .await
+        .context("registering the engine's node")?;
+    Ok(Relay {
+        child,
+        target: Target {
+            address,
+            dialect: Dialect::Tasks,
+        },
+    })
 }
 
 async fn register(orchestrator: SocketAddr, engine: SocketAddr, slots: u32) -> Result<()> {

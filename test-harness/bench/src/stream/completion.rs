@@ -26,21 +26,34 @@ struct Frame<'a> {
 
 impl CompletionCheck {
     pub(crate) fn new(expected: u32, stamps: Stamps) -> Self {
-        Self { tokens: Tokens::new(stamps), expected, ended: false }
+        Self {
+            tokens: Tokens::new(stamps),
+            expected,
+            ended: false,
+        }
     }
 }
 
 impl Check for CompletionCheck {
     fn frame(&mut self, frame: &[u8], received_ns: u64) -> Result<()> {
-        let Some(event) = Event::parse(frame)? else { return Ok(()) };
+        let Some(event) = Event::parse(frame)? else {
+            return Ok(());
+        };
         ensure!(!self.ended, "a frame after the final one: {}", event.data);
-        let frame: Frame<'_> = serde_json::from_str(event.data).with_context(|| format!("frame {}", event.data))?;
+        let frame: Frame<'_> =
+            serde_json::from_str(event.data).with_context(|| format!("frame {}", event.data))?;
         if frame.stop {
-            ensure!(frame.tokens_predicted == self.expected, "the engine counted {} tokens", frame.tokens_predicted);
+            ensure!(
+                frame.tokens_predicted == self.expected,
+                "the engine counted {} tokens",
+                frame.tokens_predicted
+            );
             self.ended = true;
             return Ok(());
         }
-        let index = u64::from(frame.tokens_predicted).checked_sub(1).context("a token frame of no token")?;
+        let index = u64::from(frame.tokens_predicted)
+            .checked_sub(1)
+            .context("a token frame of no token")?;
         self.tokens.take(index, &frame.content, received_ns)
     }
 
@@ -77,7 +90,13 @@ mod tests {
 
     #[test]
     fn a_lost_swapped_repeated_or_late_frame_fails() {
-        for bad in [&[ONE, END][..], &[TWO, ONE, END], &[ONE, ONE, TWO, END], &[ONE, TWO], &[ONE, TWO, END, TWO]] {
+        for bad in [
+            &[ONE, END][..],
+            &[TWO, ONE, END],
+            &[ONE, ONE, TWO, END],
+            &[ONE, TWO],
+            &[ONE, TWO, END, TWO],
+        ] {
             assert!(check(bad).is_err(), "{bad:?}");
         }
     }

@@ -26,7 +26,10 @@ impl<'a> Event<'a> {
                 _ => bail!("unexpected line {line:?} in an event"),
             }
         }
-        ensure!(has_data || event == Self::default(), "an event without data: {text:?}");
+        ensure!(
+            has_data || event == Self::default(),
+            "an event without data: {text:?}"
+        );
         Ok(has_data.then_some(event))
     }
 }
@@ -38,14 +41,24 @@ mod tests {
     #[test]
     fn fields_and_comments() {
         let event = Event::parse(b": hi\nid: 0.3\nevent: token\ndata: {\"t\": \"a: b\"}").unwrap();
-        let expected = Event { id: Some("0.3"), name: Some("token"), data: "{\"t\": \"a: b\"}" };
+        let expected = Event {
+            id: Some("0.3"),
+            name: Some("token"),
+            data: "{\"t\": \"a: b\"}",
+        };
         assert_eq!(event, Some(expected));
         assert_eq!(Event::parse(b":").unwrap(), None);
     }
 
     #[test]
     fn odd_frames_are_refused() {
-        for bad in [&b"data: a\ndata: b"[..], b"event: token", b"hello", b"data: \xFF", b"retry: 5\ndata: a"] {
+        for bad in [
+            &b"data: a\ndata: b"[..],
+            b"event: token",
+            b"hello",
+            b"data: \xFF",
+            b"retry: 5\ndata: a",
+        ] {
             assert!(Event::parse(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));
         }
     }

@@ -34,12 +34,21 @@ struct Token<'a> {
 
 impl TaskCheck {
     pub(crate) fn new(expected: u32, stamps: Stamps) -> Self {
-        Self { tokens: Tokens::new(stamps), expected, phase: Phase::New }
+        Self {
+            tokens: Tokens::new(stamps),
+            expected,
+            phase: Phase::New,
+        }
     }
 
     fn token(&mut self, event: &Event<'_>, received_ns: u64) -> Result<()> {
         let token: Token<'_> = serde_json::from_str(event.data)?;
-        ensure!(number(event)? == token.i + 1, "token {} has id {:?}", token.i, event.id);
+        ensure!(
+            number(event)? == token.i + 1,
+            "token {} has id {:?}",
+            token.i,
+            event.id
+        );
         self.tokens.take(token.i, &token.t, received_ns)
     }
 
@@ -57,9 +66,21 @@ impl TaskCheck {
 
     fn end(&mut self, event: &Event<'_>, end: &EndEvent) -> Result<()> {
         self.phase = Phase::Ended;
-        ensure!(end.finish_reason == FinishReason::Length, "the task ended with {:?}", end.finish_reason);
-        ensure!(end.tokens_out == self.expected, "the receipt says {} tokens", end.tokens_out);
-        ensure!(number(event)? == u64::from(self.expected) + 1, "`end` has id {:?}", event.id);
+        ensure!(
+            end.finish_reason == FinishReason::Length,
+            "the task ended with {:?}",
+            end.finish_reason
+        );
+        ensure!(
+            end.tokens_out == self.expected,
+            "the receipt says {} tokens",
+            end.tokens_out
+        );
+        ensure!(
+            number(event)? == u64::from(self.expected) + 1,
+            "`end` has id {:?}",
+            event.id
+        );
         Ok(())
     }
 }
@@ -72,7 +93,9 @@ fn number(event: &Event<'_>) -> Result<u64> {
 
 impl Check for TaskCheck {
     fn frame(&mut self, frame: &[u8], received_ns: u64) -> Result<()> {
-        let Some(event) = Event::parse(frame)? else { return Ok(()) };
+        let Some(event) = Event::parse(frame)? else {
+            return Ok(());
+        };
         match (self.phase, event.name) {
             (Phase::New, Some("started")) => {
                 ensure!(number(&event)? == 0, "`started` has id {:?}", event.id);
@@ -126,7 +149,12 @@ data: {"human":"a","actor":"b","action":"c"}"#;
     #[test]
     fn a_whole_stream_passes() {
         let end = end("length", 2);
-        assert_eq!(check(&[STARTED, STORY, ONE, ": ping", TWO, STORY, &end]).unwrap().text, "a\nb");
+        assert_eq!(
+            check(&[STARTED, STORY, ONE, ": ping", TWO, STORY, &end])
+                .unwrap()
+                .text,
+            "a\nb"
+        );
     }
 
     #[test]

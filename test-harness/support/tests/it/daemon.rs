@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use test_harness_support::binaries::bin_path;
 use test_harness_support::daemon::{Command, Signal, StartError};
 use test_harness_support::wait::{Look, wait_for};
 
@@ -39,30 +40,20 @@ async fn output_is_drained_and_bounded() {
         .spawn()
         .unwrap();
     assert!(process.wait(SOON).await.unwrap().success());
-    let whole = wait_for("the last line", SOON, || async {
-        let text = process.stdout();
-        if text.ends_with("end\n") {
-            Look::Ready(text)
-        } else {
-            Look::NotYet(text.len())
-        }
-    });
-    assert!(whole.await.unwrap().len() <= 2 << 20);
+    let text = process.stdout();
+    assert!(
+        text.ends_with("end\n") && text.len() <= 2 << 20,
+        "{} bytes",
+        text.len()
+    );
 }
 
 #[tokio::test]
 async fn a_program_sees_little_of_the_testers_environment() {
     let process = shell("env").env("GIVEN", "1").spawn().unwrap();
     process.wait(SOON).await.unwrap();
-    let environment = wait_for("the output", SOON, || async {
-        let text = process.stdout();
-        if text.contains("GIVEN=1") {
-            Look::Ready(text)
-        } else {
-            Look::NotYet(text)
-        }
-    });
-    let environment = environment.await.unwrap();
+    let environment = process.stdout();
+    assert!(environment.contains("GIVEN=1"), "{environment}");
     assert!(
         environment.contains("PATH=") && !environment.contains("CARGO"),
         "{environment}"
@@ -111,4 +102,16 @@ async fn a_programs_children_that_outlive_it_are_ended_too() {
     })
     .await
     .unwrap();
+}
+
+#[test]
+fn the_workspaces_programs_are_found_and_no_others() {
+    let found = bin_path("scripted-engine").unwrap();
+    assert!(found.is_file(), "{}", found.display());
+    assert!(
+        bin_path("no-such-program")
+            .unwrap_err()
+            .to_string()
+            .contains("no-such-program")
+    );
 }

@@ -387,3 +387,39 @@ async fn the_connection_of_a_stream_is_never_used_again() {
     }
     assert_eq!(server.connections(), 3);
 }
+
+/// One chunk of a response that holds the recording's frames from `from` to `to`, then what follows it.
+fn in_one_chunk(name: &str, frames: std::ops::Range<usize>, after: &str) -> Vec<u8> {
+    let response = String::from_utf8(transcript::response(name)).unwrap();
+    let (head, _) = response.split_once("\r\n\r\n").unwrap();
+    let lines: Vec<&str> = response
+        .lines()
+        .filter(|line| line.starts_with("data: "))
+        .collect();
+    let chunk: String = lines[frames].iter().map(|line| format!("{line}\n\n")).collect();
+    format!("{head}\r\n\r\n{:x}\r\n{chunk}\r\n{after}", chunk.len()).into_bytes()
+}
+
+#[tokio::test]
+async fn texts_that_come_with_the_end_are_not_lost() {
+    let name = "14-completion-stream-eos.txt";
+    let finished = Replay::whole(in_one_chunk(name, 0..4, "0\r\n\r\n")).await;
+    let output = generate(&adapter(&finished.url(), None, PATIENT), &job("hi", 4)).await;
+    assert_eq!((output.texts.concat().as_str(), output.end.is_ok()), ("ok", true));
+
+    let cut = Replay::whole(in_one_chunk(name, 0..2, "")).await;
+    let output = generate(&adapter(&cut.url(), None, PATIENT), &job("hi", 4)).await;
+    assert_eq!(
+        (output.texts.concat().as_str(), output.error_kind()),
+        ("ok", Some(Kind::Reset))
+    );
+
+    let failed = Replay::whole(in_one_chunk(
+        "105a-instream-error-kv-exhausted.txt",
+        92..96,
+        "0\r\n\r\n",
+    ))
+    .await;
+    let output = generate(&adapter(&failed.url(), None, PATIENT), &job("hi", 4)).await;
+    assert_eq!((output.texts.len(), output.error_kind()), (3, Some(Kind::Reset)));
+}

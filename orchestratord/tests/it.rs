@@ -1,0 +1,32 @@
+//! The built `orchestratord` over real sockets, with scripted engines registered as a node would.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+#[path = "it/fixture.rs"]
+mod fixture;
+
+#[path = "it/admission.rs"]
+mod admission;
+#[path = "it/bad_input.rs"]
+mod bad_input;
+#[path = "it/cancel.rs"]
+mod cancel;
+#[path = "it/deadline.rs"]
+mod deadline;
+#[path = "it/faults.rs"]
+mod faults;
+#[path = "it/metrics.rs"]
+mod metrics;
+#[path = "it/nodes.rs"]
+mod nodes;
+#[path = "it/queue.rs"]
+mod queue;
+#[path = "it/routes.rs"]
+mod routes;
+#[path = "it/shutdown.rs"]
+mod shutdown;
+#[path = "it/slow_readers.rs"]
+mod slow_readers;
+#[path = "it/startup.rs"]
+mod startup;
+#[path = "it/stream.rs"]
+mod stream;
