@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::error::HostError;
 use circuit::{Admission, Circuit};
 
 /// When to stop asking an engine, and for how long.
@@ -31,22 +30,6 @@ pub struct BreakerOptions {
     pub cooldown: Duration,
     /// Longest rest before jitter; at least `cooldown`.
     pub cooldown_max: Duration,
-}
-
-impl BreakerOptions {
-    pub(crate) fn check(&self) -> Result<(), HostError> {
-        let refuse = |field, rule| Err(HostError::Breaker { field, rule });
-        if self.faults_to_open == 0 {
-            return refuse("faults_to_open", "must be at least 1");
-        }
-        if self.cooldown.is_zero() {
-            return refuse("cooldown", "must be longer than zero");
-        }
-        if self.cooldown_max < self.cooldown {
-            return refuse("cooldown_max", "must not be shorter than cooldown");
-        }
-        Ok(())
-    }
 }
 
 /// Where a breaker stands, for people.

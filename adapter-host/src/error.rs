@@ -8,17 +8,17 @@ use crate::registry::Target;
 /// Why a host could not be made from its options.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// A timeout cannot work.
-    #[error("the HTTP client for engines cannot be made")]
-    Client(#[from] BuildError),
-    /// A breaker option cannot work.
-    #[error("breaker option {field} {rule}")]
-    Breaker {
-        /// The option's name.
+    /// An option cannot work.
+    #[error("{field} {rule}")]
+    Option {
+        /// The option's path below [`Options`](crate::Options).
         field: &'static str,
         /// What it must satisfy.
         rule: &'static str,
     },
+    /// The machine cannot make the HTTP client.
+    #[error("the HTTP client for engines cannot be made")]
+    Client(#[from] BuildError),
     /// The metrics registry holds families of these names already.
     #[error("metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),

@@ -6,11 +6,11 @@ use adapter_api::{AdapterError, AdapterErrorKind, EngineProps, Health, Job, Toke
 use api_types::{PoolId, ReplicaId};
 use narration_core::Narration;
 
-use crate::Options;
 use crate::breaker::{Breaker, BreakerOptions};
 use crate::endpoint::{Adapters, EndpointSpec};
 use crate::error::{BindError, HostError};
 use crate::metrics::Families;
+use crate::options::Options;
 use crate::registry::{Bound, Registry, Target, Unbound};
 use crate::replica::{ACTOR, Replica, ReplicaSnapshot};
 use crate::stream::Observed;
@@ -29,7 +29,7 @@ impl AdapterHost {
     /// # Errors
     /// [`HostError`] for options that cannot work, or when `metrics` has a host's families already.
     pub fn new(options: Options, metrics: &prometheus::Registry) -> Result<Self, HostError> {
-        options.breaker.check()?;
+        options.check()?;
         Ok(Self {
             adapters: Adapters::new(options.timeouts)?,
             breaker: options.breaker,

@@ -13,24 +13,15 @@ mod endpoint;
 mod error;
 mod host;
 mod metrics;
+mod options;
 mod registry;
 mod replica;
 mod stream;
-
-use adapter_api::Timeouts;
 
 pub use breaker::{BreakerOptions, BreakerState};
 pub use endpoint::EndpointSpec;
 pub use error::{BindError, HostError};
 pub use host::AdapterHost;
+pub use options::Options;
 pub use registry::{Bound, Target, Unbound};
 pub use replica::ReplicaSnapshot;
-
-/// Limits of a host. All from the caller: the host has no defaults of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
-    /// How long to wait for an engine.
-    pub timeouts: Timeouts,
-    /// When to stop asking an engine, and for how long.
-    pub breaker: BreakerOptions,
-}

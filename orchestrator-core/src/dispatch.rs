@@ -1,7 +1,7 @@
 //! Who gets the free slots: the next assignments from the queue and the pools, as data.
 //!
 //! # Rules
-//! - No feasible ready slot stays free while a task waits that could use it (invariant 3).
+//! - No feasible ready slot stays free while a task waits that could use it (ORCH-3254, invariant 3).
 //! - Inside each class tasks are asked in order of arrival, so a later one never takes a slot an
 //!   earlier one of its class could use (invariant 4).
 //! - Where an aged batch task and an interactive task want the same pool they take turns:
@@ -9,7 +9,7 @@
 //!   interactive one is first. Where the two want different pools both start.
 //! - Young batch tasks get what neither can use.
 //!
-//! # Why waits are bounded (ORCH-3250, ORCH-3906)
+//! # Why waits are bounded (ORCH-3253)
 //! Let `b` be an aged batch task with `k` batch tasks ahead of it, and `p` a pool that can serve
 //! it. Count the assignments of `p` from then on while `b` still waits. Those to batch tasks go to
 //! the `k` ahead: an earlier one is asked first, and a later one is not asked for `p` before `b`.

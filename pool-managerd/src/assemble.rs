@@ -1,5 +1,5 @@
-//! From the configuration to the node's pools: resolves paths, makes the watched files, the replicas and their engines'
-//! command lines. Starts the actors; decides nothing at run time.
+//! From the configuration to the node's pools: resolves paths, makes the watched files, the replicas and
+//! their engines' command lines. Starts the actors; decides nothing at run time.
 
 use std::path::PathBuf;
 
@@ -173,8 +173,8 @@ fn spec(config: &PoolConfig) -> PoolSpec {
     }
 }
 
-/// One slot, and no argument that could change how batches are formed or tokens drafted: several slots change the
-/// shape of batches, and with it the last bits of the sums, depending on what the neighbours do.
+/// One slot, and no argument that could change how batches are formed or tokens drafted: several slots change
+/// the shape of batches, and with it the last bits of the sums, depending on what the neighbours do.
 fn is_deterministic(config: &PoolConfig) -> bool {
     config.slots.get() == 1 && config.args.is_empty()
 }

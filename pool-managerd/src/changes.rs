@@ -1,5 +1,5 @@
-//! The one signal that something a report tells has changed. Carries no data: whoever wakes reads the present state, so
-//! any number of changes between two looks are one.
+//! The one signal that something a report tells has changed. Carries no data: whoever wakes reads the present
+//! state, so any number of changes between two looks are one.
 
 use std::sync::Arc;
 

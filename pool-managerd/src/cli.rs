@@ -1,5 +1,5 @@
-//! The command line: flags become overrides of the configuration, sub-commands choose what to do with it. Prints
-//! configuration problems before logging exists, and turns every outcome into an exit status.
+//! The command line: flags become overrides of the configuration, sub-commands choose what to do with it.
+//! Prints configuration problems before logging exists, and turns every outcome into an exit status.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -12,14 +12,15 @@ use config_schema::{DEFAULT_PLACES, Environment, Loaded, Overrides, load};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::daemon::{self, Ended};
+use crate::trouble::chain;
 
 /// The daemon could not start or run.
 const FAILED: u8 = 1;
 /// The command line or the configuration is not usable.
 const UNUSABLE: u8 = 2;
 
-/// Threads of the runtime: reports, health looks and log lines are light work, on a box whose cores belong to the
-/// engines.
+/// Threads of the runtime: reports, health looks and log lines are light work, on a box whose cores belong to
+/// the engines.
 const WORKERS: usize = 2;
 
 /// How long blocking calls (a look at a file on a dead disk) may hold up the exit.
@@ -27,8 +28,9 @@ const LEFT_BEHIND: Duration = Duration::from_millis(200);
 
 /// The daemon of a GPU box: supervises engines on its GPUs and reports to the orchestrator.
 ///
-/// Every flag has a key in the configuration file; flag > environment > file > default. Exit status: 0 after a stop
-/// signal, 1 when it cannot start, 2 for a wrong command line or configuration, 128 + signal after a second signal.
+/// Every flag has a key in the configuration file; flag > environment > file > default. Exit status: 0 after
+/// a stop signal, 1 when it cannot start, 2 for a wrong command line or configuration, 128 + signal after a
+/// second signal.
 #[derive(Debug, Parser)]
 #[command(version, after_help = format!("Configuration file: {DEFAULT_PLACES}."))]
 struct Cli {
@@ -183,16 +185,10 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-/// Prints the error with everything below it.
+/// Says why it ends.
 fn fail(error: &dyn Error, status: u8) -> ExitCode {
-    let mut text = format!("pool-managerd: {error}");
-    let mut source = error.source();
-    while let Some(below) = source {
-        text.push_str(&format!(": {below}"));
-        source = below.source();
-    }
     // A closed terminal cannot be told anything.
-    let _printed_or_gone = writeln!(io::stderr(), "{text}");
+    let _printed_or_gone = writeln!(io::stderr(), "pool-managerd: {}", chain(error));
     ExitCode::from(status)
 }
 

@@ -1,11 +1,13 @@
-//! The daemon as a whole: what is started in which order, and what is stopped in which order. Owns every task.
+//! The daemon as a whole: what is started in which order, and what is stopped in which order. Owns every
+//! task.
 //!
-//! Start: signals, lock, bind, GPUs, pools, loops. Stop: not ready any more, engines end (with grace), last report, HTTP
-//! last, so that an orchestrator can still ask for an engine's last lines. A second signal kills the engines and returns.
+//! Start: signals, lock, bind, GPUs, pools, loops. Stop: not ready any more, engines end (with grace), last
+//! report, HTTP last, so that an orchestrator can still ask for an engine's last lines. A second signal kills
+//! the engines and returns.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,13 +33,14 @@ use crate::http::{ApiState, router};
 use crate::link::{Link, Sequence};
 use crate::metrics::Metrics;
 use crate::pool::{Pools, Wishes};
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Pulse, Reconciler};
 use crate::replica::Shared;
 use crate::report::{Identity, Reporter};
 use crate::state_dir::{StateDir, StateDirError};
 use crate::story::{self, ACTOR};
 
-/// How the GPUs are looked at: a lost one is noticed within the sum, and a hung driver is told from a slow one.
+/// How the GPUs are looked at: a lost one is noticed within the sum, and a hung driver is told from a slow
+/// one.
 const SAMPLING: SamplerOptions = SamplerOptions {
     interval: Duration::from_secs(1),
     deadline: Duration::from_secs(2),
@@ -122,13 +125,23 @@ pub async fn run(config: &Config, environment: &Environment) -> Result<Ended, St
 }
 
 /// Everything that runs engines.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Engines {
     tasks: TaskTracker,
     kill: CancellationToken,
 }
 
 impl Engines {
+    fn shared(&self) -> Result<Shared, StartError> {
+        Ok(Shared {
+            client: probe::client()?,
+            changes: Changes::default(),
+            metrics: Metrics::new()?,
+            tasks: self.tasks.clone(),
+            kill: self.kill.clone(),
+        })
+    }
+
     async fn kill(&self) {
         self.kill.cancel();
         self.tasks.close();
@@ -142,19 +155,12 @@ struct Daemon {
     front: Front,
     limits: Limits,
     api: ApiState,
-    pools: Pools,
     engines: Engines,
     loops: Loops,
     link: JoinHandle<()>,
     link_stop: CancellationToken,
     /// Held until the end.
     _state: StateDir,
-}
-
-/// Sampler, file watchers and reconcile loop.
-struct Loops {
-    tasks: TaskTracker,
-    stop: CancellationToken,
 }
 
 impl Daemon {
@@ -170,39 +176,21 @@ impl Daemon {
         let listener = Listener::bind(node.addr.get())?;
         announce(listener.local_addr());
 
-        let metrics = Metrics::new()?;
-        let (sampler, gpus) = sampler(node.nvml_library.clone())?;
-        let engines = Engines {
-            tasks: TaskTracker::new(),
-            kill: CancellationToken::new(),
-        };
-        let shared = Shared {
-            client: probe::client()?,
-            changes: Changes::default(),
-            metrics: metrics.clone(),
-            tasks: engines.tasks.clone(),
-            kill: engines.kill.clone(),
-        };
+        let (engines, loops) = (Engines::default(), Loops::default());
+        let shared = engines.shared()?;
+        let (metrics, changes) = (&shared.metrics, &shared.changes);
+        let gpus = loops.sample(node.nvml_library.as_deref(), &shared)?;
         let (assembled, watchers) = Assembly::new(node, environment, &state, &shared).pools()?;
+        loops.watch(watchers, &state, changes);
         let (wishes, wished) = watch::channel(Wishes::new());
         let pools = Pools::new(assembled, wished);
+        story::started(pools.iter().count());
+
         let reporter = Reporter::new(
             identity(config, listener.local_addr()),
             gpus.clone(),
             pools.clone(),
         );
-        let (reconciler, pulse) = Reconciler::new(pools.clone(), gpus.clone(), metrics.clone());
-
-        let loops = Loops {
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-        };
-        loops.sample(sampler, metrics.clone(), gpus.clone(), shared.changes.clone());
-        loops.watch(watchers, &state, &shared.changes);
-        loops
-            .tasks
-            .spawn(reconciler.run(shared.changes.clone(), loops.stop.clone()));
-
         let sequence = Sequence::default();
         let link = Link::new(
             client,
@@ -212,63 +200,76 @@ impl Daemon {
             metrics.clone(),
         );
         let link_stop = CancellationToken::new();
-        let link = loops.tasks.spawn(link.run(shared.changes, link_stop.clone()));
-        story::started(pools.iter().count());
         Ok(Self {
-            listener,
-            front,
             limits: Limits::new(&config.http, &config.auth),
             api: ApiState {
+                pulse: loops.reconcile(&pools, &gpus, &shared),
                 reporter,
                 sequence,
-                pools: pools.clone(),
-                pulse,
+                pools,
                 gpus,
-                metrics,
+                metrics: metrics.clone(),
                 stopping,
             },
-            pools,
+            link: loops.tasks.spawn(link.run(changes.clone(), link_stop.clone())),
+            link_stop,
+            listener,
+            front,
             engines,
             loops,
-            link,
-            link_stop,
             _state: state,
         })
     }
 
     async fn serve(self, stopping: CancellationToken) {
         let closing = CancellationToken::new();
+        let pools = self.api.pools.clone();
         let router = router(self.api, self.front);
         let serving = http_front::serve(self.listener, router, self.limits, closing.clone());
         let stop = async {
             stopping.cancelled().await;
             story::stopping();
-            self.pools.shut_down().await;
+            pools.shut_down().await;
             self.link_stop.cancel();
             // A link that has failed has nothing left to say.
             let _said_or_failed = self.link.await;
-            self.loops.stop.cancel();
             closing.cancel();
         };
         tokio::join!(serving, stop);
-        self.loops.tasks.close();
-        self.loops.tasks.wait().await;
+        self.loops.end().await;
         self.engines.tasks.close();
         self.engines.tasks.wait().await;
     }
 }
 
+/// Sampler, file watchers, reconcile loop and link.
+#[derive(Debug, Default)]
+struct Loops {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
 impl Loops {
-    fn sample(&self, sampler: Sampler, metrics: Metrics, gpus: watch::Receiver<GpuState>, changes: Changes) {
+    fn sample(
+        &self,
+        library: Option<&Path>,
+        shared: &Shared,
+    ) -> Result<watch::Receiver<GpuState>, StartError> {
+        let library = library.unwrap_or_else(|| Path::new(NVML_LIBRARY));
+        let source = Box::new(NvmlGpus::new(library.to_owned()));
+        let (sampler, gpus) = Sampler::start(source, SAMPLING).map_err(StartError::Probe)?;
+        let (metrics, changes) = (shared.metrics.clone(), shared.changes.clone());
+        let latest = gpus.clone();
         let observe = move |after: &GpuState| {
             metrics.gpus_sampled(after);
-            let before = gpus.borrow();
+            let before = latest.borrow();
             story::gpus(&before, after);
             if before.is_ok() != after.is_ok() {
                 changes.announce();
             }
         };
         self.tasks.spawn(sampler.run(self.stop.clone(), observe));
+        Ok(gpus)
     }
 
     fn watch(&self, watchers: Vec<FileWatcher>, state: &StateDir, changes: &Changes) {
@@ -278,17 +279,25 @@ impl Loops {
             self.tasks.spawn(watching);
         }
     }
+
+    fn reconcile(&self, pools: &Pools, gpus: &watch::Receiver<GpuState>, shared: &Shared) -> Pulse {
+        let (reconciler, pulse) = Reconciler::new(pools.clone(), gpus.clone(), shared.metrics.clone());
+        self.tasks
+            .spawn(reconciler.run(shared.changes.clone(), self.stop.clone()));
+        pulse
+    }
+
+    async fn end(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
 }
 
 /// The line that scripts wait for. A reader that is gone does not keep the daemon from serving.
 fn announce(addr: SocketAddr) {
     let mut stdout = io::stdout().lock();
     let _read_or_gone = writeln!(stdout, "listening http://{addr}").and_then(|()| stdout.flush());
-}
-
-fn sampler(library: Option<PathBuf>) -> Result<(Sampler, watch::Receiver<GpuState>), StartError> {
-    let library = library.unwrap_or_else(|| NVML_LIBRARY.into());
-    Sampler::start(Box::new(NvmlGpus::new(library)), SAMPLING).map_err(StartError::Probe)
 }
 
 fn identity(config: &Config, bound: SocketAddr) -> Identity {

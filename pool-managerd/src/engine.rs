@@ -1,5 +1,5 @@
-//! One engine process: its command line, its process group, its output, its health and how it ended. Knows llama.cpp's
-//! server; knows nothing of pools, restarts or the orchestrator.
+//! One engine process: its command line, its process group, its output, its health and how it ended. Knows
+//! llama.cpp's server; knows nothing of pools, restarts or the orchestrator.
 
 pub mod command;
 pub mod ending;

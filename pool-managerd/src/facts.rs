@@ -1,5 +1,5 @@
-//! What is known of the files a pool is made of: whether they are there, which version of them, and their digests. Each
-//! file is watched by two loops of its own, so that a disk that hangs delays nothing else.
+//! What is known of the files a pool is made of: whether they are there, which version of them, and their
+//! digests. Each file is watched by two loops of its own, so that a disk that hangs delays nothing else.
 
 mod digest;
 mod watcher;

@@ -1,5 +1,5 @@
-//! What the node's GPUs are and how they fare: one trait, its NVML implementation, and the sampler that keeps a
-//! hanging driver away from the daemon. Reads only; no CUDA context is ever opened.
+//! What the node's GPUs are and how they fare: one trait, its NVML implementation, and the sampler that keeps
+//! a hanging driver away from the daemon. Reads only; no CUDA context is ever opened.
 
 mod nvml;
 mod sampler;
@@ -18,7 +18,8 @@ pub trait Gpus: Send + 'static {
     /// Everything about every GPU, now.
     ///
     /// # Errors
-    /// [`DriverError`] when the driver as a whole does not answer; one broken card is a [`DeviceFault`] instead.
+    /// [`DriverError`] when the driver as a whole does not answer; one broken card is a [`DeviceFault`]
+    /// instead.
     fn sample(&mut self) -> Result<GpuInventory, DriverError>;
 }
 

@@ -1,5 +1,5 @@
-//! The daemon's routes. Handlers read watches and answer; none changes anything. The front (`http-front`) has checked
-//! who asks before any of them runs.
+//! The daemon's routes. Handlers read watches and answer; none changes anything. The front (`http-front`) has
+//! checked who asks before any of them runs.
 
 mod routes;
 

@@ -1,9 +1,10 @@
 //! The daemon of a GPU box: owns its GPUs, engines and models, and tells the orchestrator about them.
 //!
-//! Data flows one way. Watches hold what is known ([`gpu`], [`facts`], the orchestrator's wishes from [`link`]); the
-//! [`reconcile`] loop turns it into one goal per replica; each [`replica`] actor drives its engine towards the goal; the
-//! [`report`] puts the outcome together for [`link`] and [`http`]. It may touch: the NVML library, processes it started,
-//! its state directory, the files of its pools (reading), loopback sockets of its engines, and the orchestrator.
+//! Data flows one way. Watches hold what is known ([`gpu`], [`facts`], the orchestrator's wishes from
+//! [`link`]); the [`reconcile`] loop turns it into one goal per replica; each [`replica`] actor drives its
+//! engine towards the goal; the [`report`] puts the outcome together for [`link`] and [`http`]. It may touch:
+//! the NVML library, processes it started, its state directory, the files of its pools (reading), loopback
+//! sockets of its engines, and the orchestrator.
 
 pub mod assemble;
 pub mod changes;

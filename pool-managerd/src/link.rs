@@ -1,5 +1,5 @@
-//! The link to the orchestrator: registers, sends the full state at the interval it asks for and after every change, and
-//! publishes what it wishes. No trouble of the link ever touches an engine.
+//! The link to the orchestrator: registers, sends the full state at the interval it asks for and after every
+//! change, and publishes what it wishes. No trouble of the link ever touches an engine.
 
 mod outcome;
 mod pause;
@@ -28,7 +28,8 @@ const COALESCE: Duration = Duration::from_millis(25);
 /// How long the last report may take: the orchestrator notices a silent node by itself.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Bounds of the interval that an orchestrator may ask for: a wrong answer must neither flood nor silence the link.
+/// Bounds of the interval that an orchestrator may ask for: a wrong answer must neither flood nor silence the
+/// link.
 const INTERVAL_MS: std::ops::RangeInclusive<u64> = 50..=60_000;
 
 /// The number of the last report, for readers other than the orchestrator.
@@ -114,7 +115,8 @@ impl Link {
             }
         }
         if self.standing == Standing::Registered {
-            // The engines are gone or left alone by now; an orchestrator that misses this sees a stale node soon.
+            // The engines are gone or left alone by now; an orchestrator that misses this sees a stale node
+            // soon.
             let _heard_or_stale = timeout(FAREWELL, self.exchange()).await;
         }
     }
@@ -185,8 +187,8 @@ fn fresh_wishes(desired: &DesiredState) -> Wishes {
     pools.map(|wish| (wish.pool_id.clone(), wish.clone())).collect()
 }
 
-/// The wishes after another answer: an older one never undoes a newer one, and a pool that is not named any more is as
-/// configured.
+/// The wishes after another answer: an older one never undoes a newer one, and a pool that is not named any
+/// more is as configured.
 fn newer_wishes(had: &Wishes, desired: &DesiredState) -> Wishes {
     let mut wishes = fresh_wishes(desired);
     for (pool, wish) in &mut wishes {

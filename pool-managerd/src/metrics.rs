@@ -1,5 +1,5 @@
-//! The daemon's metric families. Each is moved by the event it counts; a scrape only reads. Labels come from closed sets,
-//! the configuration and the hardware.
+//! The daemon's metric families. Each is moved by the event it counts; a scrape only reads. Labels come from
+//! closed sets, the configuration and the hardware.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -161,7 +161,8 @@ pub fn cause_name(cause: UnreadyCause) -> String {
     }
 }
 
-/// What NVML reads, by card. Remembers which cards are shown, so that a card that went away leaves no frozen values.
+/// What NVML reads, by card. Remembers which cards are shown, so that a card that went away leaves no frozen
+/// values.
 #[derive(Debug, Clone)]
 struct GpuGauges {
     utilization: IntGaugeVec,

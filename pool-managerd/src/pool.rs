@@ -1,5 +1,5 @@
-//! The node's pools: what each is made of and how it fares now. Built once from the configuration; everything that changes
-//! is read through watches.
+//! The node's pools (ORCH-3420): what each is made of and how it fares now. Built once from the
+//! configuration; everything that changes is read through watches.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -165,8 +165,8 @@ impl Pool {
         }
     }
 
-    /// The files the pool's engines run with. A file that was replaced under a running engine is not what it serves:
-    /// then nothing is claimed.
+    /// The files the pool's engines run with. A file that was replaced under a running engine is not what it
+    /// serves: then nothing is claimed.
     fn reported_inputs(&self, views: &[(&ReplicaId, ReplicaView)]) -> Inputs {
         let present = self.inputs();
         let running = || {

@@ -1,5 +1,5 @@
-//! What must hold before an engine is started (GPU-only, without a switch). Pure: everything it judges is data that
-//! somebody else has gathered.
+//! What must hold before an engine is started (GPU-only, without a switch). Pure: everything it judges is
+//! data that somebody else has gathered.
 
 use api_types::pool::UnreadyCause;
 

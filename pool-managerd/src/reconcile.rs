@@ -1,5 +1,6 @@
-//! The loop that drives what is to what shall be. It takes no input: it wakes up, looks at the GPUs, the files and the
-//! orchestrator's wishes as they are now, and tells every replica its goal. Missing a signal costs one interval.
+//! The loop that drives what is to what shall be. It takes no input: it wakes up, looks at the GPUs, the
+//! files and the orchestrator's wishes as they are now, and tells every replica its goal. Missing a signal
+//! costs one interval.
 
 use std::time::Duration;
 
@@ -79,7 +80,8 @@ impl Reconciler {
         let mut wishes = self.pools.wishes();
         let mut changes = changes.subscribe();
         loop {
-            // A closed watch means that its sender is gone with the rest of the daemon: the others still wake this.
+            // A closed watch means that its sender is gone with the rest of the daemon: the others still wake
+            // this.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,

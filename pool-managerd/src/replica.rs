@@ -1,5 +1,5 @@
-//! A replica: one engine process after the other, supervised. [`ReplicaHandle`] is all that others see; the actor behind
-//! it owns the [`machine`] and performs what it decides.
+//! A replica: one engine process after the other, supervised. [`ReplicaHandle`] is all that others see; the
+//! actor behind it owns the [`machine`] and performs what it decides.
 
 mod actor;
 mod budget;

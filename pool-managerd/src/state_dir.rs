@@ -1,5 +1,5 @@
-//! The folder that one pool-managerd owns: its lock, its engines' keys, its digest cache. Nobody else writes there, and
-//! two managers never share one.
+//! The folder that one pool-managerd owns: its lock, its engines' keys, its digest cache. Nobody else writes
+//! there, and two managers never share one.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};

@@ -1,5 +1,5 @@
-//! What the daemon narrates: one line for each thing that matters to an operator, in plain English. Emits log lines,
-//! decides nothing.
+//! What the daemon narrates (ORCH-3490): one line for each thing that matters to an operator, in plain
+//! English. Emits log lines, decides nothing.
 
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ fn ready(status: &Status, seconds: f64) -> String {
 
 /// Tells that the daemon runs.
 pub fn started(pools: usize) {
-    let human = format!("Takes care of {pools} pools");
+    let human = format!("Pools to take care of: {pools}");
     Narration::new(ACTOR, "run", &"node", human).emit();
 }
 
@@ -142,11 +142,11 @@ pub fn stopping() {
 pub fn gpus(before: &GpuState, after: &GpuState) {
     match (before, after) {
         (Err(_), Ok(inventory)) => {
-            let human = format!("NVML answers and shows {} GPUs", inventory.gpus.len());
+            let human = format!("NVML answers; GPUs found: {}", inventory.gpus.len());
             Narration::new(ACTOR, "find", &"gpus", human).emit();
         }
         (Ok(had), Ok(has)) if had.gpus.len() != has.gpus.len() || had.faults != has.faults => {
-            let human = format!("{} GPUs answer where {} did", has.gpus.len(), had.gpus.len());
+            let human = format!("GPUs that answer: {}, before: {}", has.gpus.len(), had.gpus.len());
             Narration::new(ACTOR, "recount", &"gpus", human).warning().emit();
             for fault in &has.faults {
                 tracing::warn!(index = fault.index, error = fault.error, "a GPU does not answer");

@@ -1,5 +1,7 @@
 //! Why something is not ready, and what an operator can do about it: the one table from causes to hints.
 
+use std::error::Error;
+
 use api_types::pool::UnreadyCause;
 
 /// A cause and its cure.
@@ -26,6 +28,19 @@ impl Unready {
     pub fn of(cause: UnreadyCause) -> Self {
         Self::new(cause, cure(cause))
     }
+}
+
+/// An error with everything below it: `cannot listen: address in use`.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(error) = below {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        below = error.source();
+    }
+    text
 }
 
 /// What helps, where nothing more is known than the cause.

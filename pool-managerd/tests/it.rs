@@ -1,4 +1,5 @@
-//! The daemon as a process: real engines (scripted), a fake NVML library, an orchestrator's link routes in the test.
+//! The daemon as a process: real engines (scripted), a fake NVML library, an orchestrator's link routes in
+//! the test.
 
 #[path = "it/engines.rs"]
 mod engines;

@@ -5,19 +5,19 @@
 //! # Steps
 //! 1. **Feasibility** (ORCH-3411, ORCH-3901): what the pool is. Filters `model`, `engine`,
 //!    `workload`, `context`, `determinism`.
-//! 2. **Overrides** (ORCH-3903, ORCH-3961): what the request binds. Filters `device_mask`, `pin`,
+//! 2. **Overrides** (ORCH-3902, ORCH-3903): what the request binds. Filters `device_mask`, `pin`,
 //!    and, without fallback, `preferred` and `avoided`.
 //! 3. **Condition**: what the pool can do now. Filters `draining` and `down`. A pool that is
 //!    starting or loading stays: a task may wait for it.
 //! 4. **Score** (ORCH-3904, ORCH-3905): the best of what is left, by the first field that differs.
 //!
 //! Each pool is counted at the first filter it fails. When none is left, the filter that removed
-//! the last one names the refusal (ORCH-3902), so every refusal states the one thing to change.
+//! the last one names the refusal (ORCH-3906), so every refusal states the one thing to change.
 //!
 //! # Score, in order
 //! | field | better | because |
 //! |---|---|---|
-//! | `availability` | a free slot, then a busy pool, then one that is still starting | a task never waits while a feasible ready slot is free (ORCH-3906) |
+//! | `availability` | a free slot, then a busy pool, then one that is still starting | a task never waits while a feasible ready slot is free (ORCH-3254) |
 //! | `override_rank` | preferred in the given order, then unnamed, then avoided | the request knows what it wants; with fallback it does not wait for it |
 //! | `session_warmth` | the pool that served the session last | its KV cache still holds the prefix: no prefill |
 //! | `predicted_start` | earlier | among busy pools the one that frees first |

@@ -137,7 +137,7 @@ impl Refused {
         let mut named: Vec<Infeasible> = pools
             .iter()
             .filter(|pool| is_asked_for(job, pool))
-            .filter_map(|pool| Infeasible::new(job, pool))
+            .filter_map(|pool| Infeasible::of(job, pool))
             .collect();
         named.sort_unstable_by(|a, b| a.pool_id.cmp(&b.pool_id));
         Self {
@@ -257,7 +257,9 @@ impl Why {
 }
 
 impl Infeasible {
-    fn new(job: &JobSpec, pool: &PoolView) -> Option<Self> {
+    /// What is wrong with the pool; `None` if it is a candidate.
+    #[must_use]
+    pub fn of(job: &JobSpec, pool: &PoolView) -> Option<Self> {
         let filter = Filter::first_failed(job, pool)?;
         Some(Self {
             pool_id: pool.pool_id.clone(),

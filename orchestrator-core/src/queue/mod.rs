@@ -1,6 +1,6 @@
 //! The waiting line: bounded, two classes, first in first out inside a class (ORCH-3250).
 //!
-//! # Order
+//! # Order (ORCH-3253)
 //! Interactive tasks go before batch tasks. A batch task that has waited `batch_max_wait_ms` is
 //! *aged*; aged batch tasks and interactive tasks take turns, an aged one first. Were aged tasks
 //! simply put in front, a night's pile of batch work would all be aged by the morning and every

@@ -3,8 +3,8 @@
 
 use api_types::{Determinism, EngineKind, ErrorCode, PlacementOverrides, Workload};
 use orchestrator_core::policy::{
-    Filter, JobSpec, Outcome, PlacementDecision, PlacementInput, PoolView, Readiness, Refused, ScoreField,
-    Snapshot, WaitReason, decide,
+    Filter, Infeasible, JobSpec, Outcome, PlacementDecision, PlacementInput, PoolView, Readiness, Refused,
+    ScoreField, Snapshot, WaitReason, decide,
 };
 
 use super::fixtures::{avoid, job, pin, pool, pool_id, prefer, snapshot, with_placement};
@@ -94,20 +94,34 @@ fn context_up_to_the_slot_fits() {
 }
 
 #[test]
-fn engine_workload_and_device_mask_name_what_differs() {
+fn engine_workload_and_device_mask_tell_pools_apart_and_say_how() {
     let mut engine = job();
     engine.needs.engine = Some(EngineKind::Vllm);
+    let vllm = PoolView {
+        engine: EngineKind::Vllm,
+        ..pool("gpu1")
+    };
     let mut workload = job();
     workload.needs.workload = Workload::Rerank;
+    let ranking = PoolView {
+        workloads: vec![Workload::Rerank],
+        ..pool("gpu1")
+    };
     let mask = with_placement(PlacementOverrides {
-        require_device_mask: Some("GPU-gpu0,GPU-gpu1".into()),
+        require_device_mask: Some("GPU-gpu1".into()),
         ..PlacementOverrides::default()
     });
-    for (job, says) in [
-        (engine, "pool gpu0 runs llamacpp, the task asks for vllm"),
-        (workload, "pool gpu0 does not do rerank"),
-        (mask, "pool gpu0 does not run on exactly the required GPUs"),
+    for (job, fitting, says) in [
+        (engine, vllm, "pool gpu0 runs llamacpp, the task asks for vllm"),
+        (workload, ranking, "pool gpu0 does not do rerank"),
+        (
+            mask,
+            pool("gpu1"),
+            "pool gpu0 does not run on exactly the required GPUs",
+        ),
     ] {
+        assert_eq!(placed(&on(&job, [pool("gpu0"), fitting.clone()])), "gpu1");
+        assert_eq!(Infeasible::of(&job, &fitting), None);
         let (code, reason, message) = refused(on(&job, [pool("gpu0")]));
         assert_eq!((code, reason), (ErrorCode::PoolUnavailable, "no_feasible_pool"));
         assert_eq!(message, format!("no pool can serve the task: {says}"));

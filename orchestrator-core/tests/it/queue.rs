@@ -67,9 +67,9 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let priority = prop::sample::select(Priority::ALL);
     prop_oneof![
-        5 => (0u32..400, priority).prop_map(|(n, priority)| Op::Push(n, priority)),
-        2 => (0u32..400).prop_map(Op::Remove),
-        2 => Just(Op::Next),
+        6 => (0u32..400, priority).prop_map(|(n, priority)| Op::Push(n, priority)),
+        3 => (0u32..400).prop_map(Op::Remove),
+        4 => Just(Op::Next),
         1 => any::<usize>().prop_map(Op::Restore),
         1 => (0u64..40).prop_map(Op::Wait),
     ]

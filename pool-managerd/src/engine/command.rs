@@ -1,9 +1,9 @@
 //! The command line of llama.cpp's server, as data. Pure: what to run is decided here, running it is
 //! [`process`](super::process)'s part.
 //!
-//! The flags forbid every way of computing on the CPU: `-dev CUDA…` makes the engine exit when a GPU of the mask is not
-//! usable, `-ngl all --fit off` keeps it from moving layers away, and `GGML_CUDA_ENABLE_UNIFIED_MEMORY`, which would
-//! spill into system memory, can never be in the environment.
+//! The flags forbid every way of computing on the CPU: `-dev CUDA…` makes the engine exit when a GPU of the
+//! mask is not usable, `-ngl all --fit off` keeps it from moving layers away, and
+//! `GGML_CUDA_ENABLE_UNIFIED_MEMORY`, which would spill into system memory, can never be in the environment.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -93,7 +93,8 @@ fn device_names(count: usize) -> String {
     names.join(",")
 }
 
-/// Names that configuration cannot set: the mask is the pool's, and the spill into system memory is forbidden.
+/// Names that configuration cannot set: the mask is the pool's, and the spill into system memory is
+/// forbidden.
 const RESERVED: [&str; 3] = [
     "CUDA_VISIBLE_DEVICES",
     "CUDA_DEVICE_ORDER",

@@ -1,5 +1,5 @@
-//! Why an engine ended: from its exit status, what the kernel says about memory, and its last lines. Pure, except for
-//! [`oom_kills`], which reads `/proc/vmstat`.
+//! Why an engine ended: from its exit status, what the kernel says about memory, and its last lines. Pure,
+//! except for [`oom_kills`], which reads `/proc/vmstat`.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -7,7 +7,8 @@ use std::process::ExitStatus;
 
 use api_types::pool::UnreadyCause;
 
-/// How many of the last lines are searched and quoted from. A failing load of llama.cpp writes fewer than twenty.
+/// How many of the last lines are searched and quoted from. A failing load of llama.cpp writes fewer than
+/// twenty.
 pub const EVIDENCE_LINES: usize = 60;
 
 /// How many lines are quoted.
@@ -27,8 +28,8 @@ pub struct Ending {
     pub last_error: Option<String>,
 }
 
-/// Puts an end into its class. `lines` are the last lines, oldest first; `oom_kills` tells whether the kernel killed
-/// any process for memory since the engine's start, where that is known.
+/// Puts an end into its class. `lines` are the last lines, oldest first; `oom_kills` tells whether the kernel
+/// killed any process for memory since the engine's start, where that is known.
 #[must_use]
 pub fn classify(status: ExitStatus, lines: &[String], oom_killed: Option<bool>) -> Ending {
     let told = EVIDENCE
@@ -41,8 +42,8 @@ pub fn classify(status: ExitStatus, lines: &[String], oom_killed: Option<bool>) 
     }
 }
 
-/// First match wins: an engine that runs out of GPU memory also says that it could not load the model. The words are
-/// llama.cpp's (common/arg.cpp, ggml-cuda, gguf.cpp, server-http.cpp), all of a row in one line.
+/// First match wins: an engine that runs out of GPU memory also says that it could not load the model. The
+/// words are llama.cpp's (common/arg.cpp, ggml-cuda, gguf.cpp, server-http.cpp), all of a row in one line.
 const EVIDENCE: &[(UnreadyCause, &[&str])] = &[
     (UnreadyCause::PortTaken, &["couldn't bind HTTP server socket"]),
     (UnreadyCause::VramOom, &["cudaMalloc failed", "out of memory"]),
@@ -67,8 +68,8 @@ fn holds_all(line: &str, words: &[&str]) -> bool {
     words.iter().all(|word| line.contains(word))
 }
 
-/// Without words of the engine's own. Signal 9 with no process killed for memory came from a person or another
-/// program.
+/// Without words of the engine's own. Signal 9 with no process killed for memory came from a person or
+/// another program.
 fn by_status(status: ExitStatus, oom_killed: Option<bool>) -> UnreadyCause {
     let killed = status.signal() == Some(9) && oom_killed != Some(false);
     if killed || status.code() == Some(KILLED_UNDER_A_SHELL) {
@@ -127,7 +128,8 @@ pub fn quote(lines: &[String]) -> Option<String> {
     (!last.is_empty()).then(|| last.join("\n"))
 }
 
-/// llama.cpp's error level (`0.00.005.490 E srv …`), or a word that libraries and runtimes use when they give up.
+/// llama.cpp's error level (`0.00.005.490 E srv …`), or a word that libraries and runtimes use when they give
+/// up.
 fn reports_trouble(line: &str) -> bool {
     const WORDS: [&str; 9] = [
         "error",

@@ -1,12 +1,13 @@
-//! Turns a program's output into lines, whatever the program does: endless lines, floods, control characters, broken
-//! UTF-8. Pure: bytes and the time in, lines out. Holds at most one line and one chunk.
+//! Turns a program's output into lines, whatever the program does: endless lines, floods, control characters,
+//! broken UTF-8. Pure: bytes and the time in, lines out. Holds at most one line and one chunk.
 
 use tokio::time::{Duration, Instant};
 
 /// Longest line that is kept whole (4 KiB); llama.cpp's longest regular lines are a few hundred bytes.
 pub(super) const MAX_LINE_BYTES: usize = 4 << 10;
 
-/// How much output an engine may write at once before the excess is dropped: a verbose start-up many times over.
+/// How much output an engine may write at once before the excess is dropped: a verbose start-up many times
+/// over.
 const BURST_BYTES: u64 = 1 << 20;
 
 /// How much of a lasting flood is looked at, per second. Splitting this much costs well under 1 % of a core.
@@ -19,8 +20,8 @@ pub(super) struct Intake {
     flood: Option<Flood>,
 }
 
-/// What is known of output beyond the allowance: how much went by, and its last chunk, since the end of a flood tells
-/// why a program died.
+/// What is known of output beyond the allowance: how much went by, and its last chunk, since the end of a
+/// flood tells why a program died.
 struct Flood {
     dropped: u64,
     last: Vec<u8>,

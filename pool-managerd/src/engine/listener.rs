@@ -1,5 +1,5 @@
-//! Who listens on a port of this host, by the kernel's own tables: an engine's health is only believed when the
-//! process that answers is ours. Reads `/proc`.
+//! Who listens on a port of this host, by the kernel's own tables: an engine's health is only believed when
+//! the process that answers is ours. Reads `/proc`.
 
 use std::fs;
 use std::io;
@@ -77,7 +77,8 @@ fn sockets_of(group: u32) -> io::Result<Vec<u64>> {
     Ok(inodes)
 }
 
-/// The process group in `<path>/stat`: the third field after the command, which may itself hold spaces and brackets.
+/// The process group in `<path>/stat`: the third field after the command, which may itself hold spaces and
+/// brackets.
 fn group_of(path: &Path) -> Option<u32> {
     let stat = fs::read_to_string(path.join("stat")).ok()?;
     let (_, after_command) = stat.rsplit_once(')')?;

@@ -1,5 +1,5 @@
-//! What one generation of an engine wrote, and how it ended. Shared between the pumps that fill it, the supervisor
-//! that closes it and the readers of `…/logs`.
+//! What one generation of an engine wrote, and how it ended. Shared between the pumps that fill it, the
+//! supervisor that closes it and the readers of `…/logs`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,8 +32,8 @@ pub struct Output {
 }
 
 impl Output {
-    /// Empty and open. Neither `key`, the engine's API key, nor any of `secrets` will appear in a line that leaves;
-    /// secrets too short to be one are left alone, since replacing them would tear ordinary words.
+    /// Empty and open. Neither `key`, the engine's API key, nor any of `secrets` will appear in a line that
+    /// leaves; secrets too short to be one are left alone, since replacing them would tear ordinary words.
     #[must_use]
     pub fn new(generation: u64, key: SecretString, secrets: Vec<SecretString>, limits: RingLimits) -> Self {
         let long_enough = |secret: &SecretString| secret.expose_secret().len() >= MIN_SECRET_BYTES;

@@ -1,6 +1,6 @@
-//! What a running engine says about itself over HTTP: whether it loads, serves, or is not ours at all. Reads `/health`
-//! and, once, `/props`: both are answered outside the decode loop. `/slots` and `/metrics` are not, and looking at them
-//! often would keep llama.cpp from noticing clients that went away.
+//! What a running engine says about itself over HTTP: whether it loads, serves, or is not ours at all. Reads
+//! `/health` and, once, `/props`: both are answered outside the decode loop. `/slots` and `/metrics` are not,
+//! and looking at them often would keep llama.cpp from noticing clients that went away.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -19,8 +19,8 @@ pub const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// Between two looks at an engine that is starting or loading.
 pub const LOADING_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long an answer may take. The engine answers these routes outside its decode loop, so it answers at once or is
-/// in trouble.
+/// How long an answer may take. The engine answers these routes outside its decode loop, so it answers at
+/// once or is in trouble.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What an engine that serves says about itself.

@@ -1,8 +1,8 @@
-//! One engine process as an operating system object: its process group, its pipes, its end. Owns the child until it is
-//! reaped; nothing of the group outlives the leader.
+//! One engine process as an operating system object: its process group, its pipes, its end. Owns the child
+//! until it is reaped; nothing of the group outlives the leader.
 //!
-//! The end is seen through a pidfd while the leader is still a zombie, so its id cannot have been given to anybody
-//! else when the rest of the group is killed.
+//! The end is seen through a pidfd while the leader is still a zombie, so its id cannot have been given to
+//! anybody else when the rest of the group is killed.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -36,8 +36,8 @@ pub struct Pipes {
 }
 
 impl EngineProcess {
-    /// Starts the engine in a process group of its own, with no other environment than the command's. Must be called
-    /// inside a runtime.
+    /// Starts the engine in a process group of its own, with no other environment than the command's. Must be
+    /// called inside a runtime.
     ///
     /// # Errors
     /// The operating system's, when the program cannot be executed or the process cannot be watched.
@@ -131,7 +131,8 @@ impl Leader {
 
     fn signal_group(&self, signal: Signal) {
         if !self.reaped {
-            // The group has at least the unreaped leader; the only failure left is a leader that changed its user.
+            // The group has at least the unreaped leader; the only failure left is a leader that changed its
+            // user.
             let _sent_or_not_ours = kill_process_group(self.group, signal);
         }
     }
@@ -148,7 +149,8 @@ impl Drop for Leader {
     fn drop(&mut self) {
         if !self.reaped {
             self.kill_group();
-            // Reaps the leader where the kill is already done; else it stays a zombie until this process ends.
+            // Reaps the leader where the kill is already done; else it stays a zombie until this process
+            // ends.
             let _gone_or_going = self.child.try_wait();
         }
     }

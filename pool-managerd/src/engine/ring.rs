@@ -1,4 +1,5 @@
-//! The last lines of an engine, bounded in lines and in bytes. Owns nothing else; keeps what it is given, unredacted.
+//! The last lines of an engine, bounded in lines and in bytes. Owns nothing else; keeps what it is given,
+//! unredacted.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
-//! SHA-256 of large files: one at a time, in the background, once per version, remembered across restarts. Owns the
-//! cache file, which is only a cache: what cannot be read of it is computed again.
+//! SHA-256 of large files: one at a time, in the background, once per version, remembered across restarts.
+//! Owns the cache file, which is only a cache: what cannot be read of it is computed again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

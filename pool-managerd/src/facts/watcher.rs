@@ -1,4 +1,5 @@
-//! The two loops of a watched file: one looks whether it is there, the other computes the digest of each new version.
+//! The two loops of a watched file: one looks whether it is there, the other computes the digest of each new
+//! version.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;

@@ -1,5 +1,5 @@
-//! NVML through nvml-wrapper: opens the library from a configurable path and reads every card. Owns the only handle
-//! to the driver; after an error the library is opened anew by the next sample.
+//! NVML through nvml-wrapper: opens the library from a configurable path and reads every card. Owns the only
+//! handle to the driver; after an error the library is opened anew by the next sample.
 
 use std::path::{Path, PathBuf};
 
@@ -124,7 +124,8 @@ fn card(device: &Device<'_>) -> Result<GpuReport, CallError> {
     })
 }
 
-/// Consumer cards and MIG parents lack some readings; only a card that is lost or needs a reset is an error here.
+/// Consumer cards and MIG parents lack some readings; only a card that is lost or needs a reset is an error
+/// here.
 fn optional<T>(reading: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
     match reading {
         Ok(value) => Ok(Some(value)),

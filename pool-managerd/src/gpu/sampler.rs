@@ -1,7 +1,8 @@
-//! Samples the GPUs on a thread of their own, with a deadline. Owns that thread and the published [`GpuState`].
+//! Samples the GPUs on a thread of their own, with a deadline. Owns that thread and the published
+//! [`GpuState`].
 //!
-//! NVML calls can hang for ever inside the kernel. The daemon then says so and goes on; the hung call is never
-//! repeated beside itself: the next probe is asked for only when the last one has come back.
+//! NVML calls can hang for ever inside the kernel. The daemon then says so and goes on; the hung call is
+//! never repeated beside itself: the next probe is asked for only when the last one has come back.
 
 use std::io;
 use std::sync::Arc;

@@ -120,7 +120,8 @@ pub(super) async fn healthz(State(state): State<ApiState>) -> Result<Json<Health
     Err(stuck.with_status(StatusCode::SERVICE_UNAVAILABLE))
 }
 
-/// Whether the daemon supervises: it has looked at the GPUs, and it is not stopping. Pools have readiness of their own.
+/// Whether the daemon supervises: it has looked at the GPUs, and it is not stopping. Pools have readiness of
+/// their own.
 #[utoipa::path(get, path = "/readyz", responses((status = 200, body = Health), (status = 503, body = ErrorBody)))]
 pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Json<Health>, ApiError> {
     if state.stopping.is_cancelled() {

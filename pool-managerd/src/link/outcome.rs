@@ -6,6 +6,7 @@ use llama_orch_client::ClientError;
 use narration_core::Narration;
 
 use crate::story::ACTOR;
+use crate::trouble::chain;
 
 /// What came of a report.
 #[derive(Debug)]
@@ -49,7 +50,8 @@ impl Outcome {
 pub(super) struct Told(String);
 
 impl Told {
-    /// Narrates an outcome that differs from the last one. `registering` tells a first report from a heartbeat.
+    /// Narrates an outcome that differs from the last one. `registering` tells a first report from a
+    /// heartbeat.
     pub(super) fn tell(&mut self, outcome: &Outcome, registering: bool) {
         let news = match outcome {
             Outcome::Accepted(_) => "accepted".to_owned(),
@@ -83,5 +85,9 @@ fn complain(human: &'static str, error: &ClientError) {
         .warning()
         .emit();
     let hint = error.hint();
-    tracing::warn!(%error, hint = hint.as_deref(), "the report was not accepted; it is tried again with growing pauses");
+    tracing::warn!(
+        error = chain(error),
+        hint = hint.as_deref(),
+        "the report was not accepted; it is tried again with growing pauses"
+    );
 }

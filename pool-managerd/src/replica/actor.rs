@@ -1,5 +1,5 @@
-//! The actor of one replica: feeds its [`Machine`] with goals, news and deadlines, performs what it decides, publishes
-//! the outcome. Owns the replica's state; nothing in here waits for the engine.
+//! The actor of one replica: feeds its [`Machine`] with goals, news and deadlines, performs what it decides,
+//! publishes the outcome. Owns the replica's state; nothing in here waits for the engine.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
 //! When an engine that ended may be started again. Pure: the time and the randomness come in as arguments.
 //!
-//! The pause doubles with every restart inside the window up to a cap, with jitter so that engines that died together do
-//! not start together; a window without restarts forgets them all. One failure more than the budget is final.
+//! The pause doubles with every restart inside the window up to a cap, with jitter so that engines that died
+//! together do not start together; a window without restarts forgets them all. One failure more than the
+//! budget is final.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -136,8 +137,8 @@ mod tests {
             prop_assert!((0.799..=1.201).contains(&(jittered / pause)));
         }
 
-        /// An engine that dies at once, for an hour: never more restarts in any window than allowed, pauses monotone
-        /// up to jitter.
+        /// An engine that dies at once, for an hour: never more restarts in any window than allowed, pauses
+        /// monotone up to jitter.
         #[test]
         fn a_crash_loop_stays_inside_the_budget(allowed in 0_u32..20, seeds in proptest::collection::vec(any::<u64>(), 60)) {
             let (start, policy) = (Instant::now(), policy(allowed));

@@ -1,8 +1,9 @@
-//! The life of a replica as a pure machine: events and the time in, at most one action out. It starts nothing, waits for
-//! nothing and reads no clock; the actor around it does.
+//! The life of a replica as a pure machine: events and the time in, at most one action out. It starts
+//! nothing, waits for nothing and reads no clock; the actor around it does. Ready means that the model is
+//! there, the engine is started and health has passed (ORCH-3421).
 //!
-//! Level-triggered: a [`Goal`] says what shall be, and [`Machine::on`] works out the next step from where things are, so
-//! that a repeated, lost or late goal does no harm.
+//! Level-triggered: a [`Goal`] says what shall be, and [`Machine::on`] works out the next step from where
+//! things are, so that a repeated, lost or late goal does no harm.
 
 use std::time::Duration;
 
@@ -100,8 +101,8 @@ enum Phase {
     },
 }
 
-/// How many times a model file that the engine refused is tried again unchanged: a file that is still being copied
-/// changes, and a damaged one does not heal.
+/// How many times a model file that the engine refused is tried again unchanged: a file that is still being
+/// copied changes, and a damaged one does not heal.
 const SAME_FILE_RETRIES: u32 = 2;
 
 /// One replica's life.
@@ -230,8 +231,8 @@ impl Machine {
         }
     }
 
-    /// A device that has gone takes readiness away from an engine that still answers; a driver that is slow to answer
-    /// or a model file that was moved does not.
+    /// A device that has gone takes readiness away from an engine that still answers; a driver that is slow
+    /// to answer or a model file that was moved does not.
     fn ready_state(&self) -> (ReplicaState, Option<Unready>) {
         match self.blocked() {
             Some(why) if why.cause == UnreadyCause::DeviceMissing => {

@@ -341,8 +341,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: one process at a time, generations count starts, nothing is started while
-    /// blocked or stopped, readiness only after health, and no window holds more restarts than the budget.
+    /// Whatever happens in whatever order: one process at a time, generations count starts, nothing is
+    /// started while blocked or stopped, readiness only after health, and no window holds more restarts than
+    /// the budget.
     #[test]
     fn histories_keep_the_invariants(steps in steps()) {
         let mut life = Life::new();

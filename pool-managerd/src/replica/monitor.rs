@@ -1,5 +1,5 @@
-//! One generation of an engine from start to end: starts the process, drains it, looks at its health, waits for it,
-//! classifies its end. Owns the process; tells the actor and never waits for it beyond the channel.
+//! One generation of an engine from start to end: starts the process, drains it, looks at its health, waits
+//! for it, classifies its end. Owns the process; tells the actor and never waits for it beyond the channel.
 
 use std::convert::Infallible;
 use std::io;
@@ -24,12 +24,12 @@ use crate::engine::probe::{LOADING_INTERVAL, LOOPBACK, Look, Prober};
 use crate::engine::process::{EngineProcess, Pipes};
 use crate::state_dir::write_key;
 
-/// Answers in a row that must fail before a serving engine counts as unhealthy: one lost answer is no reason to end
-/// running streams.
+/// Answers in a row that must fail before a serving engine counts as unhealthy: one lost answer is no reason
+/// to end running streams.
 const UNHEALTHY_AFTER: u32 = 3;
 
-/// How long the output of an ended engine is read on. Its whole group is dead; only a process that left the group can
-/// still hold the pipe.
+/// How long the output of an ended engine is read on. Its whole group is dead; only a process that left the
+/// group can still hold the pipe.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Everything one start needs.
@@ -113,7 +113,8 @@ fn key_file(dir: &Path, generation: u64) -> PathBuf {
     dir.join(format!("api-key.{generation}"))
 }
 
-/// A port that was free a moment ago. Whoever takes it meanwhile makes this start fail, and the next one asks again.
+/// A port that was free a moment ago. Whoever takes it meanwhile makes this start fail, and the next one asks
+/// again.
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((LOOPBACK, 0))?.local_addr()?.port())
 }

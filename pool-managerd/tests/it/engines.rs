@@ -146,7 +146,8 @@ async fn causes_are_told_apart() -> Result<()> {
         ),
     ];
     for (message, exit_code, cause) in cases {
-        let rig = Rig::new().await?;
+        let mut rig = Rig::new().await?;
+        rig.pause_ms = 600_000;
         rig.script(&json!({"start_failure": {"exit_code": exit_code, "message": message}}))?;
         let node = rig.start().await?;
         let found = node
@@ -177,7 +178,7 @@ async fn a_taken_port_is_survived() -> Result<()> {
     let mut rig = Rig::new().await?;
     let squatter = std::net::TcpListener::bind("127.0.0.1:0")?;
     let port = squatter.local_addr()?.port();
-    rig.pause_ms = 300;
+    rig.pause_ms = 1000;
     // The first start is sent to the squatter's port.
     rig.wrap_engine(&format!(
         r#"cd "$(dirname "$0")"
@@ -216,6 +217,7 @@ async fn an_engine_that_stops_answering_health_is_replaced() -> Result<()> {
 async fn a_load_that_takes_too_long_is_ended() -> Result<()> {
     let mut rig = Rig::new().await?;
     rig.pool = "load_timeout_ms = 300".into();
+    rig.pause_ms = 600_000;
     rig.script(&json!({"load_ms": 600_000}))?;
     let node = rig.start().await?;
     node.until_told("the cause", |report| {

@@ -88,7 +88,13 @@ mod tests {
 
     #[test]
     fn what_says_nothing_new_is_accepted() {
-        let libtest = parsed(&["--nocapture", "--no-capture", "--show-output", "-q", "--include-ignored"]);
+        let libtest = parsed(&[
+            "--nocapture",
+            "--no-capture",
+            "--show-output",
+            "-q",
+            "--include-ignored",
+        ]);
         assert!(libtest.wants_all() && libtest.wants("any feature", "any scenario"));
         assert_eq!(libtest.concurrent(), CONCURRENT);
     }

@@ -16,8 +16,8 @@ use test_harness_support::http1::{self, Answer, Call};
 use test_harness_support::system::{Plan, System};
 
 pub(crate) use failure::StepResult;
-pub(crate) use task::Task;
-pub(crate) use viewer::Viewer;
+pub(crate) use task::{Task, wait_status};
+pub(crate) use viewer::{Viewer, is_token, resumption};
 
 /// How long anything may take to come true: far longer than it takes on a machine with other work.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -115,10 +115,7 @@ impl World {
 
     /// Posts a task and remembers it if it is admitted; the answer is judged by later steps.
     pub(crate) async fn submit(&mut self, body: &Value) -> anyhow::Result<()> {
-        let answer = self
-            .system()?
-            .call(Call::post_json("/v1/tasks", body))
-            .await?;
+        let answer = self.system()?.call(Call::post_json("/v1/tasks", body)).await?;
         if answer.status == 202 {
             self.tasks.push(Task::new(body, answer.json()?)?);
         }

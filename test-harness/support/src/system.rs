@@ -125,6 +125,8 @@ pub struct Plan {
     pub token: Option<String>,
     /// Further environment of orchestratord, e.g. its knobs.
     pub orchestrator_env: Vec<(String, String)>,
+    /// Further environment of pool-managerd; it goes before what else is said here.
+    pub node_env: Vec<(String, String)>,
     /// Tables of the shared configuration file besides the pools.
     pub config: String,
 }
@@ -450,7 +452,10 @@ fn node_command(
         .env("POOL_MANAGERD_STATE_DIR", folder.join("state"))
         .env("ORCHD_URL", orchestrator)
         .env(name, file);
-    Ok(with_token(command, plan))
+    let variables = plan.node_env.iter();
+    Ok(variables.fold(with_token(command, plan), |command, (name, value)| {
+        command.env(name, value)
+    }))
 }
 
 fn with_token(command: Command, plan: &Plan) -> Command {

@@ -5,7 +5,7 @@ Feature: Placement can be told and is explained
     Given a GPU box with pools "gpu0" and "gpu1" of 1 slot each
     And the engines pace their tokens
 
-  # ORCH-3902
+  # ORCH-3902 ORCH-3903
   Scenario: A pinned task waits for its pool while another is free
     Given "gpu1" is busy with a long task
     When I submit an interactive task of 4 tokens pinned to "gpu1"
@@ -24,12 +24,14 @@ Feature: Placement can be told and is explained
     Given "gpu1" is busy with a long task
     When I submit an interactive task of 4 tokens preferring "gpu1"
     Then the task runs on "gpu0"
+    And "gpu1" has no slot free
 
   # ORCH-3903
   Scenario: A preference without fallback waits
     Given "gpu1" is busy with a long task
     When I submit an interactive task of 4 tokens preferring "gpu1" without fallback
     Then the task is "queued" with 0 tasks ahead
+    And "gpu0" has all slots free
     When the long task is cancelled
     Then the task runs on "gpu1"
 

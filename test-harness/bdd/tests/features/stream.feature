@@ -20,31 +20,34 @@ Feature: A task is admitted, placed and streamed
     Then resuming after every frame gives exactly the rest
     And resuming after the last frame answers 204
     And resuming after "garbage" answers 400 naming "Last-Event-ID"
+    And resuming after "0.22" answers 400 naming "Last-Event-ID"
 
   # ORCH-3105
   Scenario: The same request twice is one task
     When I submit the same task twice with one task id
     Then both receipts name the same task
     And submitting another body under that id answers 409 with code "CONFLICT"
+    And the engines ran one completion
 
   # ORCH-3208
   Scenario: The engine dies in the middle of a stream
-    Given the engine of "gpu0" dies after 3 tokens with "CUDA error: out of memory"
+    Given the engine of "gpu0" runs out of GPU memory after 3 tokens
     When I submit an interactive task of 20 tokens pinned to "gpu0"
     Then its stream is well formed
     And its stream ends with error "WORKER_RESET" whose message holds "CUDA error: out of memory"
+    And its stream holds 3 tokens
     And "gpu0" is ready again with a new generation
     And a task pinned to "gpu0" then ends with finish reason "length"
 
-  # ORCH-3104 ORCH-3103
+  # ORCH-3102 ORCH-3103 ORCH-3104
   Scenario Outline: What can never run is refused with its reason
     When I submit <request>
     Then the answer is <status> with code "<code>" and a message holding "<words>"
 
     Examples:
-      | request                          | status | code           | words                  |
-      | a task with the field "colour"   | 400    | INVALID_PARAMS | colour                 |
-      | a task with an empty prompt      | 400    | INVALID_PARAMS | prompt                 |
-      | a task for the model "nonesuch"  | 404    | NOT_FOUND      | nonesuch               |
-      | a task that needs 100000 tokens  | 400    | INVALID_PARAMS | 100000                 |
-      | a body of 2 MiB                  | 413    | PAYLOAD_TOO_LARGE | 1048576             |
+      | request                          | status | code              | words    |
+      | a task with the field "colour"   | 400    | INVALID_PARAMS    | colour   |
+      | a task with an empty prompt      | 400    | INVALID_PARAMS    | prompt   |
+      | a task for the model "nonesuch"  | 404    | NOT_FOUND         | nonesuch |
+      | a task that needs 100000 tokens  | 400    | INVALID_PARAMS    | 100000   |
+      | a body of 2 MiB                  | 413    | PAYLOAD_TOO_LARGE | 1048576  |

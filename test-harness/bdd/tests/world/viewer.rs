@@ -27,18 +27,18 @@ pub(crate) struct Viewer {
 impl Viewer {
     /// Opens a task's stream.
     pub(crate) async fn open(system: &System, task: &str) -> anyhow::Result<Self> {
-        let call = system.authorized(Call::get(&format!("/v1/tasks/{task}/stream")));
-        Self::with(system, &call).await
+        Self::with(system, Call::get(&format!("/v1/tasks/{task}/stream"))).await
     }
 
     /// Opens a task's stream after a frame.
     pub(crate) async fn resume(system: &System, task: &str, after: &str) -> anyhow::Result<Self> {
-        Self::with(system, &resumption(system, task, after)).await
+        Self::with(system, resumption(task, after)).await
     }
 
-    async fn with(system: &System, call: &Call) -> anyhow::Result<Self> {
+    async fn with(system: &System, call: Call) -> anyhow::Result<Self> {
+        let call = system.authorized(call);
         Ok(Self {
-            reader: SseReader::open(system.address(), call).await?,
+            reader: SseReader::open(system.address(), &call).await?,
             events: Vec::new(),
             ended: false,
         })
@@ -121,9 +121,8 @@ impl Viewer {
 }
 
 /// The request for a task's stream after a frame.
-pub(crate) fn resumption(system: &System, task: &str, after: &str) -> Call {
-    let call = Call::get(&format!("/v1/tasks/{task}/stream")).header("Last-Event-ID", after);
-    system.authorized(call)
+pub(crate) fn resumption(task: &str, after: &str) -> Call {
+    Call::get(&format!("/v1/tasks/{task}/stream")).header("Last-Event-ID", after)
 }
 
 /// Whether an event carries output.

@@ -1,0 +1,12 @@
+//! The steps, one module per topic. A step acts and asserts; waiting and reading are `crate::world`'s.
+
+mod answer;
+mod authentication;
+mod cancel;
+mod end_of_stream;
+mod engine;
+mod gpu_box;
+mod node_link;
+mod placement;
+mod resume;
+mod submit;
