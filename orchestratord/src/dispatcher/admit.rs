@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api_types::task::Usage;
 use api_types::{
     ErrorBody, ErrorCode, PoolId, Priority, StartedEvent, TaskEvent, TaskId, TaskReceipt, TaskRequest,
     TaskState,
@@ -41,7 +42,16 @@ impl Dispatcher {
         }
         match self.consider(&admission, now) {
             Considered::Feasible(spec, decision) => {
-                self.enqueue(id, admission, fingerprint, spec, &decision, now)
+                let demand = self.demand(&admission);
+                let candidate = Candidate {
+                    id,
+                    admission,
+                    fingerprint,
+                    spec,
+                    demand,
+                    now,
+                };
+                self.enqueue(candidate, decision.outcome.pool_id())
             }
             Considered::Count(count) => count,
             Considered::Refused(body) => self.refused(&admission, *body),
@@ -85,111 +95,82 @@ impl Dispatcher {
         })
     }
 
-    fn enqueue(
-        &mut self,
-        id: TaskId,
-        admission: Admission,
-        fingerprint: [u8; 32],
-        spec: JobSpec,
-        decision: &PlacementDecision,
-        now: Instant,
-    ) -> Admitted {
-        let demand = self.demand(&admission);
-        let deadline = admission
-            .request
-            .deadline_ms
-            .map(|ms| now + Duration::from_millis(ms));
-        let ahead = self.queue.len();
-        let now_ms = self.now_ms(now);
-        let estimate = self
-            .planner
-            .estimate(&spec, &demand, &self.queue, ahead, (now, now_ms));
-        if let Some(body) = refuse::deadline(&admission.request, estimate.as_ref()) {
-            return self.refused(&admission, body);
+    fn enqueue(&mut self, candidate: Candidate, pool_id: Option<&PoolId>) -> Admitted {
+        let request = &candidate.admission.request;
+        let likely = self.estimate(&candidate, self.likely_position(request.priority));
+        if let Some(body) = refuse::deadline(request, likely.as_ref()) {
+            return self.refused(&candidate.admission, body);
         }
-        let pushed = self
-            .queue
-            .push(id, admission.request.priority, now_ms, Job::new(spec.clone()));
-        let position = match pushed {
+        let now_ms = self.now_ms(candidate.now);
+        let job = Job::new(candidate.spec.clone());
+        let position = match self.queue.push(candidate.id, request.priority, now_ms, job) {
             Pushed::Admitted { position } => position,
             Pushed::AdmittedByEvicting { position, evicted } => {
                 self.evict(evicted.ticket.id);
                 position
             }
             Pushed::Refused { reason, .. } => {
-                let retry_after = self.retry_after(now);
-                let body = refuse::full(self.options.queue.full_policy, reason, retry_after);
                 self.parts.metrics.backpressure("any", self.policy_name());
-                return self.refused(&admission, body);
+                let retry_after = self.retry_after(candidate.now);
+                let body = refuse::full(self.options.queue.full_policy, reason, retry_after);
+                return self.refused(&candidate.admission, body);
             }
         };
-        // The position is only known now; with it the estimate is the one to show.
-        let estimate = self
-            .planner
-            .estimate(&spec, &demand, &self.queue, position, (now, now_ms));
-        let receipt = self.receipt(id, position, estimate, decision.outcome.pool_id(), now);
-        let task = self.new_task(
-            id,
-            admission,
-            fingerprint,
-            spec,
-            deadline,
-            receipt.clone(),
-            demand,
-            now,
-        );
+        let receipt = self.receipt(&candidate, position, pool_id);
+        let id = candidate.id;
+        let task = self.new_task(candidate, receipt.clone());
         self.tell_admitted(id, &task);
         self.tasks.insert(id, task);
         self.dirty = true;
         Admitted::Receipt(receipt)
     }
 
-    fn receipt(
-        &self,
-        task_id: TaskId,
-        position: usize,
-        estimate: Option<Estimate>,
-        pool_id: Option<&PoolId>,
-        now: Instant,
-    ) -> TaskReceipt {
-        let full = self.queue.len() >= self.options.queue.capacity;
-        TaskReceipt {
-            task_id,
-            queue_position: u32::try_from(position).unwrap_or(u32::MAX),
-            predicted_start_ms: estimate.map(|e| e.start_ms),
-            predicted_end_ms: estimate.and_then(|e| e.end_ms),
-            backoff_ms: if full {
-                self.retry_after(now).unwrap_or(0)
-            } else {
-                0
-            },
-            pool_id: pool_id.cloned(),
-            stream_url: format!("/v1/tasks/{task_id}/stream"),
+    /// Tasks that would be ahead of a newcomer, before it is let into the queue.
+    fn likely_position(&self, priority: Priority) -> usize {
+        match priority {
+            Priority::Interactive => self.queue.len_of(Priority::Interactive),
+            Priority::Batch => self.queue.len(),
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the one place that puts a task together"
-    )]
-    fn new_task(
-        &self,
-        id: TaskId,
-        admission: Admission,
-        fingerprint: [u8; 32],
-        spec: JobSpec,
-        deadline: Option<Instant>,
-        receipt: TaskReceipt,
-        demand: Demand,
-        now: Instant,
-    ) -> Task {
-        let seed = admission.request.seed.unwrap_or_else(|| id.derived_seed());
+    fn estimate(&self, candidate: &Candidate, position: usize) -> Option<Estimate> {
+        let now = (candidate.now, self.now_ms(candidate.now));
+        self.planner
+            .estimate(&candidate.spec, &candidate.demand, &self.queue, position, now)
+    }
+
+    fn receipt(&self, candidate: &Candidate, position: usize, pool_id: Option<&PoolId>) -> TaskReceipt {
+        let estimate = self.estimate(candidate, position);
+        let full = self.queue.len() >= self.options.queue.capacity;
+        let backoff = full.then(|| self.retry_after(candidate.now)).flatten();
+        TaskReceipt {
+            task_id: candidate.id,
+            queue_position: u32::try_from(position).unwrap_or(u32::MAX),
+            predicted_start_ms: estimate.map(|e| e.start_ms),
+            predicted_end_ms: estimate.and_then(|e| e.end_ms),
+            backoff_ms: backoff.unwrap_or(0),
+            pool_id: pool_id.cloned(),
+            stream_url: format!("/v1/tasks/{}/stream", candidate.id),
+        }
+    }
+
+    fn new_task(&self, candidate: Candidate, receipt: TaskReceipt) -> Task {
+        let Candidate {
+            id,
+            admission,
+            fingerprint,
+            spec,
+            demand,
+            now,
+        } = candidate;
+        let request = admission.request;
+        let admitted = receipt::Admitted {
+            at: now,
+            seed: request.seed.unwrap_or_else(|| id.derived_seed()),
+            sampler_profile_version: request.sampler_profile_version.clone(),
+        };
         Task {
-            admitted: Arc::new(receipt::Admitted {
-                at: now,
-                seed,
-                sampler_profile_version: admission.request.sampler_profile_version.clone(),
-            }),
+            admitted: Arc::new(admitted),
             fingerprint,
             spec,
             demand,
@@ -197,7 +178,7 @@ impl Dispatcher {
             identity: admission.identity,
             log: TaskLog::new(self.options.log),
             state: TaskState::Queued,
-            deadline,
+            deadline: request.deadline_ms.map(|ms| now + Duration::from_millis(ms)),
             receipt,
             lease: None,
             attempts: 0,
@@ -206,8 +187,8 @@ impl Dispatcher {
             shown: None,
             finish_reason: None,
             error: None,
-            usage: api_types::task::Usage::default(),
-            request: admission.request,
+            usage: Usage::default(),
+            request,
         }
     }
 
@@ -265,6 +246,16 @@ impl Dispatcher {
         .emit();
         Admitted::Refused(Box::new(body))
     }
+}
+
+/// A feasible task on its way into the queue.
+struct Candidate {
+    id: TaskId,
+    admission: Admission,
+    fingerprint: [u8; 32],
+    spec: JobSpec,
+    demand: Demand,
+    now: Instant,
 }
 
 enum Considered {
