@@ -137,28 +137,12 @@ impl Metrics {
 
     /// A task was admitted; `facts` when the policy already knows where it would go.
     pub fn task_enqueued(&self, labels: &PoolLabels, priority: Priority) {
-        self.enqueued
-            .with_label_values(&[
-                &labels.engine,
-                &labels.version,
-                &labels.pool,
-                &labels.replica,
-                priority.as_str(),
-            ])
-            .inc();
+        self.enqueued.with_label_values(&labels.run(priority)).inc();
     }
 
     /// A task was given a slot.
     pub fn task_started(&self, labels: &PoolLabels, priority: Priority) {
-        self.started
-            .with_label_values(&[
-                &labels.engine,
-                &labels.version,
-                &labels.pool,
-                &labels.replica,
-                priority.as_str(),
-            ])
-            .inc();
+        self.started.with_label_values(&labels.run(priority)).inc();
     }
 
     /// A task was cancelled.
@@ -203,7 +187,7 @@ impl Metrics {
 
     /// A task that ran has ended.
     pub fn run_ended(&self, labels: &PoolLabels, priority: Priority, end: &EndEvent) {
-        let replica = [&*labels.engine, &*labels.version, &*labels.pool, &*labels.replica];
+        let replica = labels.replica();
         self.tokens_in
             .with_label_values(&replica)
             .inc_by(u64::from(end.tokens_in));
@@ -270,6 +254,22 @@ pub struct PoolLabels {
 }
 
 impl PoolLabels {
+    /// engine, engine_version, pool_id, replica_id.
+    fn replica(&self) -> [&str; 4] {
+        [&self.engine, &self.version, &self.pool, &self.replica]
+    }
+
+    /// The same and the priority.
+    fn run(&self, priority: Priority) -> [&str; 5] {
+        [
+            &self.engine,
+            &self.version,
+            &self.pool,
+            &self.replica,
+            priority.as_str(),
+        ]
+    }
+
     /// Labels of a run.
     #[must_use]
     pub fn of(facts: &RunFacts) -> Self {

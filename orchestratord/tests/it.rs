@@ -30,3 +30,5 @@ mod slow_readers;
 mod startup;
 #[path = "it/stream.rs"]
 mod stream;
+#[path = "it/whole_system.rs"]
+mod whole_system;

@@ -234,11 +234,13 @@ impl Run {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
-    /// Long enough for lanes to be compacted several times.
+    /// Long enough for lanes to be compacted several times; a restored task compacts its lane too,
+    /// so half of the runs go without.
     #[test]
-    fn agrees_with_a_plain_list(config in config(), ops in prop::collection::vec(op(), 0..1000)) {
+    fn agrees_with_a_plain_list(config in config(), restores: bool, ops in prop::collection::vec(op(), 0..1000)) {
         let mut run = Run::new(config);
-        for (i, op) in ops.iter().enumerate() {
+        let ops = ops.iter().filter(|op| restores || !matches!(op, Op::Restore(_)));
+        for (i, op) in ops.enumerate() {
             run.apply(op)?;
             if i % 32 == 0 {
                 run.check()?;
