@@ -6,6 +6,7 @@ use adapter_api::{Adapter, AdapterError, AdapterErrorKind, EngineProps, Health, 
 use api_types::EngineKind;
 use async_trait::async_trait;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http_util::retry::RetryPolicy;
 use http_util::{BuildError, Client, ClientOptions, Endpoint, HttpError, Request};
 use tokio::time::Instant;
 
@@ -51,6 +52,14 @@ impl LlamaCpp {
     }
 }
 
+/// Counting tokens changes nothing at the engine and an admission waits for it, so it is tried again (ORCH-3276): the
+/// engine may just have closed the kept connection. One that is really gone is told within half a second.
+const COUNT_RETRY: RetryPolicy = RetryPolicy {
+    attempts: 3,
+    base_delay: Duration::from_millis(25),
+    max_delay: Duration::from_millis(200),
+};
+
 #[async_trait]
 impl Adapter for LlamaCpp {
     fn engine(&self) -> EngineKind {
@@ -74,10 +83,8 @@ impl Adapter for LlamaCpp {
 
     async fn count_tokens(&self, text: &str) -> Result<Option<u32>, AdapterError> {
         let body = Tokenize::from(text);
-        let reply = self
-            .endpoint
-            .post_json::<_, TokenizeReply>("/tokenize", &body)
-            .await;
+        let ask = || self.endpoint.post_json::<_, TokenizeReply>("/tokenize", &body);
+        let reply = COUNT_RETRY.run_idempotent(ask).await;
         reply
             .map(|reply| Some(reply.count()))
             .map_err(|e| failure::of_exchange(&e))
