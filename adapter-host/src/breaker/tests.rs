@@ -1,3 +1,5 @@
+//! The circuit breaker on a paused clock, step by step and by property.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -4,7 +4,7 @@
 use api_types::capabilities::API_VERSION;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -70,5 +70,6 @@ fn described(mut document: Document) -> Document {
         .get_or_insert_default()
         .security_schemes
         .insert("bearer".into(), bearer.into());
+    document.security = Some(vec![SecurityRequirement::new("bearer", Vec::<String>::new())]);
     document
 }

@@ -453,9 +453,11 @@ fn node_command(
         .env("ORCHD_URL", orchestrator)
         .env(name, file);
     let variables = plan.node_env.iter();
-    Ok(variables.fold(with_token(command, plan), |command, (name, value)| {
-        command.env(name, value)
-    }))
+    Ok(
+        variables.fold(with_token(command, plan), |command, (name, value)| {
+            command.env(name, value)
+        }),
+    )
 }
 
 fn with_token(command: Command, plan: &Plan) -> Command {

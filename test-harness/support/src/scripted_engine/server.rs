@@ -42,10 +42,13 @@ pub(super) async fn serve(engine: Arc<Engine>, listener: TcpListener) {
     }
 }
 
-/// Out of file descriptors, most likely: rest, so that some come back.
+/// Rest after a failed accept: long enough that descriptors may come back, short enough not to be felt.
+const ACCEPT_REST: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Out of file descriptors, most likely.
 async fn accept_failed(engine: &Engine, error: &io::Error) {
     engine.log.server(Level::Error, "accept", error);
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    tokio::time::sleep(ACCEPT_REST).await;
 }
 
 async fn serve_connection(engine: Arc<Engine>, stream: TcpStream) {

@@ -1,3 +1,5 @@
+//! The decoder: whole streams, any chunking, what ends one.
+
 use adapter_api::FinishCause;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! The table of failures: which condition is which kind.
+
 use super::*;
 
 fn status(status: u16, body: &str) -> AdapterError {
