@@ -247,16 +247,33 @@ mod tests {
 
     #[test]
     fn every_code_has_the_status_of_the_contract() {
+        let contract = [
+            ("INVALID_PARAMS", 400),
+            ("DEADLINE_UNMET", 400),
+            ("UNTRUSTED_ARTIFACT", 400),
+            ("MISSING_TOKEN", 401),
+            ("BAD_TOKEN", 401),
+            ("FORBIDDEN", 403),
+            ("NOT_FOUND", 404),
+            ("CONFLICT", 409),
+            ("MODEL_DEPRECATED", 409),
+            ("PAYLOAD_TOO_LARGE", 413),
+            ("ADMISSION_REJECT", 429),
+            ("QUEUE_FULL_DROP_LRU", 429),
+            ("INTERNAL", 500),
+            ("WORKER_RESET", 502),
+            ("POOL_UNREADY", 503),
+            ("POOL_UNAVAILABLE", 503),
+            ("REPLICA_EXHAUSTED", 503),
+            ("DECODE_TIMEOUT", 504),
+        ];
+        let name = |code: &ErrorCode| serde_json::to_value(code).unwrap().as_str().unwrap().to_owned();
         let table: Vec<(String, u16)> = ErrorCode::ALL
             .iter()
-            .map(|code| {
-                (
-                    serde_json::to_value(code).unwrap().as_str().unwrap().to_owned(),
-                    code.http_status(),
-                )
-            })
+            .map(|code| (name(code), code.http_status()))
             .collect();
-        insta::assert_json_snapshot!(table);
+        let expected: Vec<(String, u16)> = contract.map(|(name, status)| (name.to_owned(), status)).into();
+        assert_eq!(table, expected);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Starts real programs for tests: a process group of its own, output kept and drained, the line that
+//! Starts real programs for tests: a session of its own, output kept and drained, the line that
 //! says where it listens, signals, and nothing left behind. Touches processes that it started.
 //!
 //! ```no_run
@@ -14,13 +14,12 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, kill_process, kill_process_group};
+use rustix::process::{Pid, kill_process};
 use tokio::time::timeout;
 
 pub use rustix::process::Signal;
@@ -156,18 +155,39 @@ impl Command {
     /// It does not start.
     pub fn spawn(self) -> Result<Process, StartError> {
         let program = self.program.display().to_string();
-        let spawned = std::process::Command::new(&self.program)
-            .args(&self.arguments)
-            .env_clear()
-            .envs(&self.environment)
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
+        // A session of its own, by which its orphans can be found. The program `setsid` becomes the
+        // program, with the same process id.
+        let spawned = self.exists().and_then(|()| self.command().spawn());
         match spawned {
             Ok(child) => Ok(Process::watch(program, child)),
             Err(source) => Err(StartError::Spawn { program, source }),
+        }
+    }
+
+    fn command(&self) -> std::process::Command {
+        let mut command = std::process::Command::new("setsid");
+        command
+            .arg("--")
+            .arg(&self.program)
+            .args(&self.arguments)
+            .env_clear()
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// A path must lead somewhere; a bare name is looked up in PATH by `setsid`.
+    fn exists(&self) -> io::Result<()> {
+        let is_path = self
+            .program
+            .parent()
+            .is_some_and(|folder| !folder.as_os_str().is_empty());
+        if is_path {
+            std::fs::metadata(&self.program).map(drop)
+        } else {
+            Ok(())
         }
     }
 }
@@ -210,11 +230,13 @@ impl std::ops::Deref for Daemon {
     }
 }
 
-/// A running program. Dropping it kills its process group and every descendant, and waits.
+/// A running program. Dropping it kills it, its session and every descendant, and waits.
 #[derive(Debug)]
 pub struct Process {
     program: String,
     pid: Pid,
+    /// Known unless `/proc` cannot be read.
+    identity: Option<ProcessId>,
     child: Mutex<Child>,
     stdout: Arc<Output>,
     stderr: Arc<Output>,
@@ -230,6 +252,7 @@ impl Process {
         Self {
             program,
             pid,
+            identity: ProcessId::of(pid.as_raw_nonzero().get()),
             child: Mutex::new(child),
             stdout,
             stderr,
@@ -237,7 +260,7 @@ impl Process {
         }
     }
 
-    /// Its process id, which is its group's too.
+    /// Its process id, which is its session's and group's too.
     pub fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
@@ -342,12 +365,11 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let family = self.remember_family();
-        let running = self.exit_status().is_none();
-        if running {
-            // Each of these can only fail because the aim is reached already.
-            let _ = kill_process_group(self.pid, Signal::KILL);
-            let _ = self.child().wait();
+        // Both can only fail because the aim is reached already.
+        let _ = self.child().kill();
+        let _ = self.child().wait();
+        if let Some(leader) = self.identity {
+            processes::end_session(leader, &family);
         }
-        processes::kill_all(&family);
     }
 }

@@ -1,10 +1,16 @@
-//! Processes by the table in `/proc`: who descends from whom, and ending all of them. A process is
-//! named by its number and its start time, so that a number used again is not hit. Linux only.
+//! Processes by the table in `/proc`: who descends from whom, who shares a session, and ending all of
+//! them. A process is named by its number and its start time, so that a number used again is not
+//! hit. Linux only.
 
 use std::collections::HashMap;
 use std::fs;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+
+/// A killed process is gone within microseconds; one that just started another needs a second blow.
+const ROUNDS: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A process, told apart from a later one of the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,9 +20,12 @@ pub(crate) struct ProcessId {
     started: u64,
 }
 
-struct Row {
+struct Stat {
     parent: i32,
+    session: i32,
     started: u64,
+    /// It only waits for its parent.
+    ended: bool,
 }
 
 /// All descendants of a process, at any depth.
@@ -36,35 +45,80 @@ pub(crate) fn descendants(pid: i32) -> Vec<ProcessId> {
     found
 }
 
-/// Kills those of the processes that still run.
-pub(crate) fn kill_all(processes: &[ProcessId]) {
-    for process in processes.iter().filter(|process| is_running(process)) {
-        if let Some(pid) = Pid::from_raw(process.pid) {
-            // It may end between the look and the blow; then the aim is reached.
-            let _ = kill_process(pid, Signal::KILL);
+impl ProcessId {
+    /// The process of this number, running or ended and not yet waited for.
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        stat(pid).map(|stat| Self {
+            pid,
+            started: stat.started,
+        })
+    }
+}
+
+/// Kills the processes of the session that `leader` began and these others, until none of them is
+/// left. A process keeps its session when its parent dies and when it gets a group of its own, so
+/// orphans are found too.
+pub(crate) fn end_session(leader: ProcessId, others: &[ProcessId]) {
+    for _ in 0..ROUNDS {
+        let others = others.iter().copied().filter(is_running);
+        let left: Vec<ProcessId> = members(leader).into_iter().chain(others).collect();
+        if left.is_empty() {
+            return;
         }
+        left.iter().for_each(kill);
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// None when the leader's number is another process's by now: then the session is another one too.
+fn members(leader: ProcessId) -> Vec<ProcessId> {
+    if ProcessId::of(leader.pid).is_some_and(|now| now != leader) {
+        return Vec::new();
+    }
+    let members = table().into_iter().filter(|(_, row)| row.session == leader.pid);
+    members
+        .map(|(pid, row)| ProcessId {
+            pid,
+            started: row.started,
+        })
+        .collect()
+}
+
+fn kill(process: &ProcessId) {
+    if let Some(pid) = Pid::from_raw(process.pid) {
+        // It may end between the look and the blow; then the aim is reached.
+        let _ = kill_process(pid, Signal::KILL);
     }
 }
 
 fn is_running(process: &ProcessId) -> bool {
-    row(process.pid).is_some_and(|row| row.started == process.started)
+    stat(process.pid).is_some_and(|stat| stat.started == process.started && !stat.ended)
 }
 
-fn table() -> HashMap<i32, Row> {
+/// All processes that run.
+fn table() -> HashMap<i32, Stat> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid: i32| Some((pid, row(pid)?))).collect()
+    let stats = pids.filter_map(|pid: i32| Some((pid, stat(pid)?)));
+    stats.filter(|(_, stat)| !stat.ended).collect()
 }
 
 /// Fields of `/proc/PID/stat` after the name, which is in parentheses and may contain anything:
-/// state, parent, … start time is the 20th of them.
-fn row(pid: i32) -> Option<Row> {
+/// state, parent, group, session … start time is the 20th of them.
+fn stat(pid: i32) -> Option<Stat> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ');
-    let parent = fields.nth(1)?.parse().ok()?;
-    let started = fields.nth(17)?.parse().ok()?;
-    Some(Row { parent, started })
+    let ended = matches!(fields.next()?, "Z" | "X");
+    let parent = fields.next()?.parse().ok()?;
+    let session = fields.nth(1)?.parse().ok()?;
+    let started = fields.nth(15)?.parse().ok()?;
+    Some(Stat {
+        parent,
+        session,
+        started,
+        ended,
+    })
 }
 
 #[cfg(test)]
@@ -90,8 +144,28 @@ mod tests {
             ..family[0]
         };
         assert!(!is_running(&reused));
-        kill_all(&family);
+        // It leads no session, so nothing but the family is hit.
+        end_session(family[0], &family);
         child.wait().unwrap();
         assert!(!is_running(&family[0]));
+    }
+
+    #[test]
+    fn an_orphan_in_another_group_is_found_by_its_session() {
+        let script = "set -m; sleep 61 >/dev/null & echo $!";
+        let output = Command::new("setsid")
+            .args(["sh", "-c", script])
+            .output()
+            .unwrap();
+        let pid: i32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+        let orphan = ProcessId::of(pid).unwrap();
+        // Its leader has ended, so its number stands for nobody.
+        let leader = ProcessId {
+            pid: stat(pid).unwrap().session,
+            started: 0,
+        };
+        assert_eq!(ProcessId::of(leader.pid), None);
+        end_session(leader, &[]);
+        assert!(!is_running(&orphan));
     }
 }

@@ -104,6 +104,31 @@ async fn a_programs_children_that_outlive_it_are_ended_too() {
     .unwrap();
 }
 
+#[tokio::test]
+async fn what_a_program_starts_after_it_was_told_to_stop_is_ended_too() {
+    let last_act = "sleep 1003 >/dev/null 2>&1 & echo $!; exit 0";
+    let script = format!("trap '{last_act}' TERM; echo up; while :; do sleep 0.02; done");
+    let process = shell(&script).spawn().unwrap();
+    assert_eq!(process.first_line(SOON).await.as_deref(), Some("up"));
+    process.signal(Signal::TERM).unwrap();
+    assert!(process.wait(SOON).await.unwrap().success());
+    let alive = format!("/proc/{}/cmdline", process.stdout().lines().nth(1).unwrap());
+    assert!(
+        std::fs::read(&alive).is_ok_and(|line| !line.is_empty()),
+        "{}",
+        process.logs()
+    );
+    drop(process);
+    let line = std::fs::read_to_string(&alive).unwrap_or_default();
+    assert_eq!(line, "", "an orphan lives");
+}
+
+#[test]
+fn a_program_that_is_not_there_cannot_be_started() {
+    let error = Command::new("/no/such/program").spawn().unwrap_err();
+    assert!(matches!(error, StartError::Spawn { .. }), "{error}");
+}
+
 #[test]
 fn the_workspaces_programs_are_found_and_no_others() {
     let found = bin_path("scripted-engine").unwrap();
