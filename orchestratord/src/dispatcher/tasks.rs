@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use api_types::task::Usage;
 use api_types::{
-    CorrelationId, ErrorBody, FinishReason, Priority, TaskId, TaskReceipt, TaskRequest, TaskState, TaskStatus,
+    CorrelationId, ErrorBody, FinishReason, Priority, TaskEvent, TaskId, TaskReceipt, TaskRequest, TaskState,
+    TaskStatus,
 };
 use orchestrator_core::eta::Demand;
 use orchestrator_core::policy::{DecisionLog, JobSpec};
@@ -95,9 +96,10 @@ impl Task {
     ) -> TaskStatus {
         let progress = self.log.progress();
         let facts = self.facts();
+        let told = self.told();
         TaskStatus {
             task_id: id,
-            state: self.state,
+            state: told.0,
             priority: self.priority(),
             model_ref: self.request.model_ref.clone(),
             session_id: self.request.session_id.clone(),
@@ -112,10 +114,20 @@ impl Task {
                 ..self.usage
             },
             timings: receipt::timings(&self.admitted, facts, &progress, now),
-            finish_reason: self.finish_reason,
-            error: self.error.clone(),
+            finish_reason: told.1,
+            error: told.2,
             correlation_id: self.correlation.clone(),
             stream_url: self.receipt.stream_url.clone(),
+        }
+    }
+
+    /// State and outcome as its readers know them. A run seals its log a moment before the dispatcher
+    /// hears of it, and no client shall see the terminal event first and a running task afterwards.
+    fn told(&self) -> (TaskState, Option<FinishReason>, Option<ErrorBody>) {
+        match self.log.terminal().filter(|_| !self.state.is_terminal()) {
+            Some(TaskEvent::End(end)) => (state_of(end.finish_reason), Some(end.finish_reason), None),
+            Some(TaskEvent::Error(body)) => (TaskState::Failed, None, Some(*body)),
+            _ => (self.state, self.finish_reason, self.error.clone()),
         }
     }
 
@@ -124,6 +136,15 @@ impl Task {
         self.request.prompt = None;
         self.request.messages = None;
         self.request.inputs = None;
+    }
+}
+
+/// The state of a task that ended so.
+const fn state_of(reason: FinishReason) -> TaskState {
+    match reason {
+        FinishReason::Stop | FinishReason::Length => TaskState::Completed,
+        FinishReason::Canceled => TaskState::Canceled,
+        FinishReason::Deadline => TaskState::Expired,
     }
 }
 

@@ -200,6 +200,12 @@ impl TaskLog {
         self.lock().progress().clone()
     }
 
+    /// The terminal event, once it is there.
+    #[must_use]
+    pub fn terminal(&self) -> Option<TaskEvent> {
+        self.lock().terminal().cloned()
+    }
+
     /// Whether the terminal frame is there.
     #[must_use]
     pub fn is_sealed(&self) -> bool {

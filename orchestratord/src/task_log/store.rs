@@ -108,7 +108,8 @@ pub(super) struct Store {
     bytes: usize,
     /// Number the next numbered frame gets.
     next: u64,
-    sealed: bool,
+    /// The last frame; once it is there nothing follows.
+    terminal: Option<TaskEvent>,
     /// Readers before this segment jump to it, from `started` on: set by a seal that cuts.
     jump_to: Option<usize>,
     progress: Progress,
@@ -161,7 +162,7 @@ impl Store {
             self.push_event(None, &TaskEvent::Narration(narration.clone()));
         }
         self.push_event(Some(self.next), &epilogue.terminal);
-        self.sealed = true;
+        self.terminal = Some(epilogue.terminal.clone());
     }
 
     /// Where a reader that has frame `after` starts.
@@ -173,7 +174,7 @@ impl Store {
         if after > last || self.segments.is_empty() {
             return Err(ResumePoint::Ahead { asked: after, last });
         }
-        if self.sealed && after == last {
+        if self.is_sealed() && after == last {
             return Err(ResumePoint::Ended { last });
         }
         // The first segment that begins after `after`; the one before it may hold later frames too.
@@ -213,7 +214,7 @@ impl Store {
 
     /// Removes the reader; tells whether it leaves before the end and nobody else reads.
     pub(super) fn detach(&mut self, slot: usize) -> (bool, Wakers) {
-        let at_end = self.sealed && self.readers[slot].cursor.segment >= self.segments.len();
+        let at_end = self.is_sealed() && self.readers[slot].cursor.segment >= self.segments.len();
         self.readers[slot] = ReaderSlot::default();
         let mut wakers = Wakers::default();
         wakers.push(self.writer.take());
@@ -231,7 +232,7 @@ impl Store {
             reader.cursor = Cursor { segment, skip: 0 };
         }
         let Some(segment) = self.segments.get(reader.cursor.segment) else {
-            if self.sealed {
+            if self.terminal.is_some() {
                 return (Next::End, Wakers::default());
             }
             if reader.waker.as_ref().is_none_or(|w| !w.will_wake(waker)) {
@@ -307,7 +308,11 @@ impl Store {
     }
 
     pub(super) const fn is_sealed(&self) -> bool {
-        self.sealed
+        self.terminal.is_some()
+    }
+
+    pub(super) const fn terminal(&self) -> Option<&TaskEvent> {
+        self.terminal.as_ref()
     }
 
     pub(super) const fn bytes(&self) -> usize {

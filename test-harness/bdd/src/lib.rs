@@ -30,7 +30,7 @@ pub struct Libtest {
 /// no scenario.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 struct WithoutMeaning {
-    #[arg(long, hide = true, visible_alias = "no-capture")]
+    #[arg(long, hide = true, alias = "no-capture")]
     nocapture: bool,
     #[arg(long, hide = true)]
     show_output: bool,
@@ -88,15 +88,10 @@ mod tests {
 
     #[test]
     fn what_says_nothing_new_is_accepted() {
-        let libtest = parsed(&[
-            "--nocapture",
-            "--no-capture",
-            "--show-output",
-            "-q",
-            "--include-ignored",
-        ]);
+        let libtest = parsed(&["--no-capture", "--show-output", "-q", "--include-ignored"]);
         assert!(libtest.wants_all() && libtest.wants("any feature", "any scenario"));
         assert_eq!(libtest.concurrent(), CONCURRENT);
+        assert!(parsed(&["--nocapture"]).wants_all());
     }
 
     #[test]

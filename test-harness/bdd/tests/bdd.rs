@@ -31,7 +31,7 @@ fn main() -> anyhow::Result<ExitCode> {
     for program in PROGRAMS {
         binaries::bin_path(program)?;
     }
-    // One thread: see `Viewer::to_end_while`.
+    // One thread: see `Viewer::read_to_end_while`.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -40,7 +40,7 @@ fn main() -> anyhow::Result<ExitCode> {
 
 async fn run(options: Options) -> ExitCode {
     let libtest = options.custom.clone();
-    let some = libtest.wants_all() && options.re_filter.is_none() && options.tags_filter.is_none();
+    let whole_suite = libtest.wants_all() && options.re_filter.is_none() && options.tags_filter.is_none();
     let output = writer::Basic::new(io::stdout(), Coloring::Auto, Verbosity::ShowWorld);
     let ran = World::cucumber()
         .with_writer(output.summarized())
@@ -53,7 +53,7 @@ async fn run(options: Options) -> ExitCode {
         })
         .await;
     let nothing_ran = ran.passed_steps() + ran.failed_steps() == 0;
-    if ran.execution_has_failed() || (some && nothing_ran) {
+    if ran.execution_has_failed() || (whole_suite && nothing_ran) {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS

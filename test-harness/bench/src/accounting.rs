@@ -15,6 +15,8 @@ pub(crate) struct CpuTime {
     threads_ns: u64,
     /// Of all threads ever, in clock ticks.
     ticks: u64,
+    /// For how long threads that live now could have run but had no core, ns.
+    waited_ns: u64,
 }
 
 impl CpuTime {
@@ -24,8 +26,10 @@ impl CpuTime {
     /// There is no such process.
     pub(crate) fn of(pid: u32) -> Result<Self> {
         let stat = read(pid, "stat")?;
+        let (threads_ns, waited_ns) = threads_ns(pid)?;
         Ok(Self {
-            threads_ns: threads_ns(pid)?,
+            threads_ns,
+            waited_ns,
             ticks: ticks(&stat).with_context(|| format!("the CPU time in {stat:?}"))?,
         })
     }
@@ -40,6 +44,11 @@ impl CpuTime {
         } else {
             exact
         }
+    }
+
+    /// Time from `before` to here in which it waited for a core that somebody else had, ns.
+    pub(crate) fn waited_since(self, before: Self) -> u64 {
+        self.waited_ns.saturating_sub(before.waited_ns)
     }
 }
 
@@ -56,16 +65,24 @@ pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
     Ok(kib << 10)
 }
 
-fn threads_ns(pid: u32) -> Result<u64> {
+/// Running and waiting time of the threads that live now, ns: the first two fields of their `schedstat`.
+fn threads_ns(pid: u32) -> Result<(u64, u64)> {
     let folder = path(pid, "task");
     let threads = fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
+    // A thread that ends while we look is one for the ticks.
     let books = threads
         .flatten()
         .filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok());
-    // A thread that ends while we look is one for the ticks.
+    let of_one = |book: String| {
+        let (running, rest) = book.split_once(' ')?;
+        Some((
+            running.parse::<u64>().ok()?,
+            rest.split(' ').next()?.parse::<u64>().ok()?,
+        ))
+    };
     Ok(books
-        .filter_map(|book| book.split(' ').next()?.parse::<u64>().ok())
-        .sum())
+        .filter_map(of_one)
+        .fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1)))
 }
 
 /// User and system time: fields 14 and 15, counted from the name's closing parenthesis, which is field 2.
@@ -108,15 +125,21 @@ mod tests {
         let before = CpuTime {
             threads_ns: 900_000_000,
             ticks: 90,
+            waited_ns: 0,
         };
         let exact = CpuTime {
             threads_ns: 1_000_000_000,
             ticks: 101,
+            waited_ns: 7,
         };
-        assert_eq!(exact.since(before), 100_000_000);
+        assert_eq!(
+            (exact.since(before), exact.waited_since(before)),
+            (100_000_000, 7)
+        );
         let after_an_end = CpuTime {
             threads_ns: 500_000_000,
             ticks: 140,
+            waited_ns: 7,
         };
         assert_eq!(after_an_end.since(before), 500_000_000);
     }

@@ -1,16 +1,18 @@
 //! The programs of a run: each on its core, its output in files, ended when dropped. Touches processes that it started
 //! and the folder it is given.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use test_harness_support::wait::{Look, wait_for};
 
 use crate::cpus::{Cpus, Side};
+use crate::http::Connection;
 
 /// Long for a program that only binds a socket, short for a person who waits.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -21,7 +23,7 @@ const SHOWN_LOG: usize = 4 << 10;
 #[derive(Debug)]
 pub(crate) struct Child {
     name: &'static str,
-    process: std::process::Child,
+    process: RefCell<std::process::Child>,
     stdout: PathBuf,
     stderr: PathBuf,
 }
@@ -52,7 +54,7 @@ impl Child {
             process.with_context(|| format!("starting {name} ({})", command.get_program().display()))?;
         Ok(Self {
             name,
-            process,
+            process: RefCell::new(process),
             stdout,
             stderr,
         })
@@ -60,46 +62,46 @@ impl Child {
 
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
-        self.process.id()
+        self.process.borrow().id()
     }
 
     /// The first line that it writes to its standard output.
     ///
     /// # Errors
     /// It ends before, or takes too long.
-    pub(crate) async fn first_line(&mut self) -> Result<String> {
-        self.wait("its first line", |child| {
-            let text = fs::read_to_string(&child.stdout).unwrap_or_default();
+    pub(crate) async fn first_line(&self) -> Result<String> {
+        let read = async || {
+            let text = fs::read_to_string(&self.stdout).unwrap_or_default();
             text.split_once('\n').map(|(line, _)| line.to_owned())
-        })
-        .await
+        };
+        self.wait("its first line", read).await
     }
 
-    /// Waits until it accepts connections.
+    /// Waits until it answers `GET /health` well: a server may accept connections before it is ready.
     ///
     /// # Errors
     /// It ends before, or takes too long.
-    pub(crate) async fn accepts(&mut self, address: SocketAddr) -> Result<()> {
-        self.wait("its socket", |_| {
-            std::net::TcpStream::connect(address).ok().map(drop)
-        })
-        .await
+    pub(crate) async fn answers(&self, address: SocketAddr) -> Result<()> {
+        self.wait("its first answer", async || healthy(address).await.ok())
+            .await
     }
 
-    async fn wait<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> Result<T> {
+    async fn wait<T>(&self, what: &str, look: impl AsyncFn() -> Option<T>) -> Result<T> {
         let what = format!("{what}: {}", self.name);
-        let found = wait_for(&what, START_LIMIT, || {
-            let found = match (look(self), self.process.try_wait()) {
-                (Some(found), _) => Look::Ready(Ok(found)),
-                (None, Ok(None)) => Look::NotYet("it runs"),
-                (None, ended) => Look::Ready(Err(ended)),
-            };
-            std::future::ready(found)
-        });
-        match found.await {
+        match wait_for(&what, START_LIMIT, || self.look(&look)).await {
             Ok(Ok(found)) => Ok(found),
-            Ok(Err(ended)) => bail!("{} ended ({ended:?}):\n{}", self.name, self.log()),
+            Ok(Err(ended)) => bail!("{} ended ({ended}):\n{}", self.name, self.log()),
             Err(late) => bail!("{late}:\n{}", self.log()),
+        }
+    }
+
+    async fn look<T>(&self, look: &impl AsyncFn() -> Option<T>) -> Look<Result<T, ExitStatus>, &'static str> {
+        if let Some(found) = look().await {
+            return Look::Ready(Ok(found));
+        }
+        match self.process.borrow_mut().try_wait() {
+            Ok(Some(status)) => Look::Ready(Err(status)),
+            Ok(None) | Err(_) => Look::NotYet("it runs"),
         }
     }
 
@@ -113,13 +115,19 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         // Each can only fail because it has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.process.get_mut().kill();
+        let _ = self.process.get_mut().wait();
     }
 }
 
 fn create(path: &Path) -> Result<File> {
     File::create(path).with_context(|| format!("creating {}", path.display()))
+}
+
+async fn healthy(address: SocketAddr) -> Result<()> {
+    let mut connection = Connection::open(address).await?;
+    let head = connection.get("/health").await?;
+    connection.whole(&head, 200).await.map(drop)
 }
 
 /// A loopback address where nobody listens, for programs that cannot choose one and tell.
@@ -145,7 +153,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_line_is_read_and_the_program_ended() {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = sh("echo ready; exec sleep 60", folder.path());
+        let child = sh("echo ready; exec sleep 60", folder.path());
         let pid = child.pid();
         assert_eq!(child.first_line().await.unwrap(), "ready");
         drop(child);

@@ -152,13 +152,14 @@ mod tests {
 
     #[test]
     fn an_orphan_in_another_group_is_found_by_its_session() {
-        let script = "set -m; sleep 61 >/dev/null & echo $!";
+        let script = "set -m; sleep 61 >/dev/null 2>&1 & echo $!";
         let output = Command::new("setsid")
             .args(["sh", "-c", script])
             .output()
             .unwrap();
         let pid: i32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
         let orphan = ProcessId::of(pid).unwrap();
+        assert!(is_running(&orphan));
         // Its leader has ended, so its number stands for nobody.
         let leader = ProcessId {
             pid: stat(pid).unwrap().session,

@@ -19,6 +19,18 @@ Feature: Cancel is a contract
     And cancelling it again answers 204
 
   # ORCH-3204 ORCH-3274
+  Scenario: Cancelling a task whose engine is silent
+    Given the engine of "gpu0" falls silent after 1 token
+    When I submit an interactive task of 20 tokens pinned to "gpu0"
+    And I wait for its first token
+    And I cancel it
+    Then the cancel answers 204
+    And its stream ends with finish reason "canceled"
+    And its stream holds 1 token
+    And the engine of "gpu0" saw the connection close
+    And "gpu0" has all slots free
+
+  # ORCH-3204 ORCH-3274
   Scenario: Cancelling a queued task
     Given "gpu0" is busy with a long task
     When I submit a batch task of 8 tokens pinned to "gpu0"

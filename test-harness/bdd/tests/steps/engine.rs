@@ -31,6 +31,13 @@ async fn out_of_memory(world: &mut World, pool: String, tokens: u32) -> StepResu
     Ok(())
 }
 
+#[given(expr = "the engine of {string} falls silent after {int} token(s)")]
+async fn fall_silent(world: &mut World, pool: String, tokens: u32) -> StepResult {
+    let engine = world.system()?.engine(&pool).await?;
+    let fault = Fault::at(tokens, FaultKind::Stall);
+    Ok(engine.change_script(&json!({"fault": fault})).await?)
+}
+
 #[then(expr = "the engine of {string} saw the connection close")]
 async fn saw_close(world: &mut World, pool: String) -> StepResult {
     let system = world.system()?;

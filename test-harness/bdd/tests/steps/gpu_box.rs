@@ -20,6 +20,9 @@ const PACE_US: u64 = 5_000;
 /// Context per slot, tokens: room for a long task.
 const CTX: u32 = 32_768;
 
+/// No watchdog does for a scenario what the product should have done before.
+const PATIENT: &str = "[orchestratord.engine]\ntoken_idle_timeout_ms = 3600000\n";
+
 /// A pool whose engine never ends a text by itself, so that what a task asks for decides.
 fn pool(id: &str, gpu: usize, slots: u32) -> PoolPlan {
     PoolPlan {
@@ -34,7 +37,7 @@ async fn start_box(world: &mut World, first: String, second: String, slots: u32)
         pools: vec![pool(&first, 0, slots), pool(&second, 1, slots)],
         ..Plan::default()
     };
-    Ok(world.start(plan).await?)
+    Ok(world.start(plan.config(PATIENT)).await?)
 }
 
 #[given("the engines pace their tokens")]

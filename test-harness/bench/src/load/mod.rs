@@ -5,6 +5,8 @@ mod held;
 mod job;
 mod read;
 mod target;
+#[cfg(test)]
+mod tests;
 mod together;
 
 pub(crate) use held::HeldStreams;

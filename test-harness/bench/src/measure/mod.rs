@@ -4,6 +4,7 @@ mod bulk;
 mod decide;
 mod memory;
 mod paced;
+mod quiet;
 mod short;
 
 use std::sync::Arc;

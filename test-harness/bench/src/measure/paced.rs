@@ -6,9 +6,8 @@ use anyhow::Result;
 use serde_json::json;
 use test_harness_support::scripted_engine::Script;
 
+use super::quiet::{Quiet, Watch};
 use super::{Findings, cpu_us, known_texts, within_limit};
-use crate::accounting::CpuTime;
-use crate::clock::now_ns;
 use crate::load::{Job, Known, Target, together};
 use crate::options::Scale;
 use crate::relay::{Engine, Ground, Rig, Which};
@@ -18,9 +17,6 @@ use crate::stream::{Heard, Stamps};
 
 /// Until the first token: every client has its stream open by then, so that only relaying is measured.
 const LEAD_MS: u64 = 100;
-/// Above this share of its core, the load is part of the latency.
-const BUSY: f64 = 0.8;
-
 /// One way to pace streams.
 #[derive(Debug)]
 pub(super) struct Pacing {
@@ -75,8 +71,7 @@ struct Rounds {
     direct: Vec<Ages>,
     ours: Vec<Round>,
     nginx: Vec<Round>,
-    /// Largest share of its core that engine and load needed together.
-    busiest: f64,
+    quiet: Quiet,
 }
 
 /// Measures.
@@ -106,10 +101,9 @@ impl Pacing {
             .push(within_limit(self.run(&rig.engine.direct, known)).await?);
         for which in Which::in_turn(number) {
             let relay = rig.relay(which);
-            let (started, before) = (now_ns(), load_cpu(rig)?);
+            let watch = Watch::start(rig, relay)?;
             let (ages, cpu_us) = cpu_us(relay, self.run(&relay.target, known)).await?;
-            let busy = (load_cpu(rig)? - before) / (now_ns() - started) as f64;
-            rounds.busiest = rounds.busiest.max(busy);
+            rounds.quiet.look(&watch)?;
             let cpu_us_per_token = cpu_us / f64::from(self.streams * self.tokens);
             let round = Round {
                 cpu_us_per_token,
@@ -158,7 +152,7 @@ impl Pacing {
         Findings {
             figures,
             distributions: self.distributions(rounds),
-            notes: self.notes(rounds),
+            notes: vec![rounds.quiet.note(&format!("{streams} streams"))],
         }
     }
 
@@ -178,20 +172,6 @@ impl Pacing {
             ),
         ]
     }
-
-    fn notes(&self, rounds: &Rounds) -> Vec<String> {
-        let percent = rounds.busiest * 100.0;
-        let text = format!(
-            "{} streams: engine and load needed up to {percent:.0} % of their core",
-            self.streams
-        );
-        let warning = if rounds.busiest > BUSY {
-            ": latencies are the load's, not the relays'"
-        } else {
-            ""
-        };
-        vec![text + warning]
-    }
 }
 
 /// Percentile of the ages through a relay minus that of the ages straight from the engine, round by round, µs.
@@ -200,13 +180,6 @@ fn added_us(relay: &[Round], direct: &[Ages], percent: f64) -> Samples {
     Samples::new(
         pairs.map(|(round, direct)| round.ages.percentile_us(percent) - direct.percentile_us(percent)),
     )
-}
-
-/// CPU time of the engine and of this program until now, ns.
-fn load_cpu(rig: &Rig) -> Result<f64> {
-    let zero = CpuTime::default();
-    let (engine, load) = (CpuTime::of(rig.engine.pid())?, CpuTime::of(std::process::id())?);
-    Ok((engine.since(zero) + load.since(zero)) as f64)
 }
 
 impl Ages {
@@ -248,17 +221,5 @@ mod tests {
         );
         assert_eq!(added_us(&relay, &direct, 50.0), Samples::new([18.0, 30.0]));
         assert_eq!(added_us(&relay, &direct, 99.0), Samples::new([27.0, 30.0]));
-    }
-
-    #[test]
-    fn a_busy_load_is_said() {
-        let notes = |busiest| {
-            sixty_four(Scale::Usual).notes(&Rounds {
-                busiest,
-                ..Rounds::default()
-            })
-        };
-        assert!(notes(0.95)[0].contains("the load's"));
-        assert!(!notes(0.3)[0].contains("the load's"));
     }
 }

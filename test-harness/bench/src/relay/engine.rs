@@ -57,13 +57,13 @@ impl Engine {
             .arg(slots.to_string())
             .arg("--script")
             .arg(&file);
-        let mut child = Child::start(
+        let child = Child::start(
             "scripted-engine",
             command,
             (&ground.cpus, Side::Load),
             &ground.folder,
         )?;
-        child.accepts(address).await?;
+        child.answers(address).await?;
         let control = EngineControl::new(address);
         let template = learn_request(ground, address, slots, control).await?;
         let direct = Target {

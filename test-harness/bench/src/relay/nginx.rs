@@ -39,8 +39,8 @@ pub(super) async fn start(ground: &Ground, engine: &Target) -> Result<Relay> {
         .arg("-c")
         .arg(&config)
         .args(["-e", "stderr"]);
-    let mut child = Child::start("nginx", command, (&ground.cpus, Side::Relay), &ground.folder)?;
-    child.accepts(address).await?;
+    let child = Child::start("nginx", command, (&ground.cpus, Side::Relay), &ground.folder)?;
+    child.answers(address).await?;
     Ok(Relay {
         child,
         target: Target {

@@ -39,7 +39,7 @@ pub(super) async fn start(ground: &Ground, engine: SocketAddr, slots: u32) -> Re
         .env("ORCHD_ADDR", "127.0.0.1:0")
         .arg("--config")
         .arg(&config);
-    let mut child = Child::start(
+    let child = Child::start(
         "orchestratord",
         command,
         (&ground.cpus, Side::Relay),
