@@ -115,6 +115,20 @@ async fn a_configured_origin_gets_exactly_what_it_needs() {
 }
 
 #[tokio::test]
+async fn only_a_configured_origin_is_answered_a_preflight() {
+    let server = Server::start(Options::with_token());
+    let own = format!("\r\nOrigin: http://{}", server.addr);
+    for origin in ["", own.as_str()] {
+        let asks = format!("OPTIONS /v1/echo HTTP/1.1{origin}\r\nAccess-Control-Request-Method: POST");
+        assert_eq!(
+            server.send(&asks, b"").await.error(),
+            error(401, "MISSING_TOKEN"),
+            "{origin}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn json_needs_its_content_type() {
     let server = Server::start(Options::default());
     for kind in [

@@ -5,7 +5,15 @@ use std::time::Duration;
 use http_front::Served;
 use tokio::net::TcpStream;
 
-use crate::server::{Client, Options, Server};
+use crate::server::{Client, HANG, Options, Server};
+
+/// Nothing but the stop itself ends a connection within the test.
+fn patient() -> Server {
+    Server::start(Options::limits(|limits| {
+        limits.header_timeout = 10 * HANG;
+        limits.shutdown_grace = 10 * HANG;
+    }))
+}
 
 async fn open_stream(server: &Server) -> Client {
     let mut stream = server.connect().await;
@@ -18,7 +26,7 @@ async fn open_stream(server: &Server) -> Client {
 
 #[tokio::test]
 async fn a_stream_that_ends_within_the_grace_is_finished() {
-    let server = Server::start(Options::default());
+    let server = patient();
     let mut stream = open_stream(&server).await;
     let mut idle = server.connect().await;
     server.shutdown.cancel();
@@ -46,7 +54,7 @@ async fn what_does_not_end_within_the_grace_is_cut() {
 
 #[tokio::test]
 async fn a_finished_request_does_not_hold_its_connection_open() {
-    let server = Server::start(Options::default());
+    let server = patient();
     let mut kept = server.connect().await;
     kept.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await;
