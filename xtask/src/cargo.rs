@@ -48,11 +48,6 @@ pub(crate) fn test_libraries(root: &Path) -> Cmd {
     workspace(root, "test").args(["--lib"])
 }
 
-/// Another command of this program, through cargo so that it is current.
-pub(crate) fn xtask<'a>(root: &Path, args: impl IntoIterator<Item = &'a str>) -> Cmd {
-    cargo(root, ["xtask"]).args(args)
-}
-
 fn workspace(root: &Path, command: &str) -> Cmd {
     cargo(root, [command]).args(WHOLE_WORKSPACE)
 }

@@ -11,8 +11,8 @@ use crate::workspace::Place;
 /// The demo's program, a member of the workspace.
 const PROGRAM: &str = "llama-orch-demo";
 
-/// Where the harness finds built programs; else it would build them again.
-const PROGRAMS: &str = "LLAMA_ORCH_BIN_DIR";
+/// Names the folder from which the harness starts programs; else it would build them again.
+pub(crate) const PROGRAMS: &str = "LLAMA_ORCH_BIN_DIR";
 
 /// Options of `cargo xtask demo`.
 #[derive(Debug, clap::Args)]
@@ -33,14 +33,22 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let place = Place::find()?;
     cargo::build_programs(&place.root).run()?;
     let flags = [(args.real_engine, "--real-engine"), (args.keep, "--keep")];
-    let flags = flags
+    let flags: Vec<&str> = flags
         .into_iter()
-        .filter(|(given, _)| *given)
-        .map(|(_, flag)| flag);
+        .filter_map(|(given, flag)| given.then_some(flag))
+        .collect();
+    show(&place, &flags)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the demo with the programs as they are built.
+///
+/// # Errors
+/// The demo fails: it says why itself.
+pub(crate) fn show(place: &Place, flags: &[&'static str]) -> Result<()> {
     let folder = place.binaries();
     Cmd::new(folder.join(PROGRAM), &place.root)
-        .args(flags)
+        .args(flags.iter().copied())
         .env(PROGRAMS, folder)
-        .run()?;
-    Ok(ExitCode::SUCCESS)
+        .run()
 }

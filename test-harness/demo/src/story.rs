@@ -84,7 +84,7 @@ async fn measure(cli: &Cli) -> anyhow::Result<()> {
         let end = events
             .lines()
             .filter_map(|line| serde_json::from_str::<Event>(line).ok())
-            .last();
+            .next_back();
         let end = end
             .filter(|event| event.event == "end")
             .context("the warm-up has no end event")?;

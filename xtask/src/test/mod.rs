@@ -11,7 +11,7 @@ use self::counts::{Counter, Counts};
 use crate::process::Cmd;
 use crate::steps::{self, OnFailure, Run, Step};
 use crate::workspace::Place;
-use crate::{cargo, regen, tidy};
+use crate::{cargo, demo, regen, tidy};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
@@ -26,9 +26,6 @@ pub(crate) struct Args {
     #[arg(long)]
     keep_going: bool,
 }
-
-/// Tests start the daemons from here instead of guessing where cargo put them.
-const BINARIES_VARIABLE: &str = "LLAMA_ORCH_BIN_DIR";
 
 static STEPS: [Step; 9] = [
     Step {
@@ -69,12 +66,12 @@ static STEPS: [Step; 9] = [
     Step {
         name: "demo",
         about: "the demo with scripted engines",
-        run: |run, _| cargo::xtask(&run.place.root, ["demo"]).run(),
+        run: |run, _| demo::show(run.place, &[]),
     },
     Step {
         name: "demo-real-engine",
         about: "the demo with a real engine",
-        run: |run, _| cargo::xtask(&run.place.root, ["demo", "--real-engine"]).run(),
+        run: |run, _| demo::show(run.place, &["--real-engine"]),
     },
 ];
 
@@ -143,7 +140,7 @@ pub(crate) fn library_tests(run: &Run<'_>, counts: &mut Counts) -> Result<()> {
 fn counted(command: Cmd, place: &Place, counts: &mut Counts) -> Result<()> {
     let mut counter = Counter::default();
     let ended = command
-        .env(BINARIES_VARIABLE, place.binaries())
+        .env(demo::PROGRAMS, place.binaries())
         .run_lines(|line| counter.line(line));
     *counts += counter.finish(&ended);
     ended
