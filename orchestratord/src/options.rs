@@ -53,6 +53,7 @@ pub fn dispatcher(config: &Config) -> Options {
         cancel_on_disconnect: own.cancel_on_disconnect,
         disconnect_grace: own.disconnect_grace_ms.duration(),
         narrate_every: own.sse.logs_enabled.then(|| own.sse.logs_period_ms.duration()),
+        kept_decision_pools: own.placement.kept_decision_pools.get(),
         heartbeat_interval: own.nodes.heartbeat_interval_ms.duration(),
         stale_after: own.nodes.stale_after_ms.duration(),
         shutdown_grace: config.http.shutdown_grace_ms.duration(),

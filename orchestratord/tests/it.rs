@@ -12,6 +12,8 @@ mod bad_input;
 mod cancel;
 #[path = "it/deadline.rs"]
 mod deadline;
+#[path = "it/explain.rs"]
+mod explain;
 #[path = "it/faults.rs"]
 mod faults;
 #[path = "it/metrics.rs"]

@@ -95,6 +95,13 @@ pub enum TaskCommand {
         /// The task
         task: TaskId,
     },
+    /// Tell why a task is where it is, and check that the decision replays to the same answer
+    Explain {
+        /// The task
+        task: TaskId,
+    },
+    /// Tell where a task would go, and why, without submitting it
+    Preview(Box<TaskArgs>),
     /// List tasks, newest first
     List {
         /// Only tasks in this state: queued, running, completed, failed, canceled, expired or evicted
@@ -144,6 +151,7 @@ mod tests {
         insta::assert_snapshot!("help_run", help(&["run"]));
         insta::assert_snapshot!("help_task", help(&["task"]));
         insta::assert_snapshot!("help_task_stream", help(&["task", "stream"]));
+        insta::assert_snapshot!("help_task_explain", help(&["task", "explain"]));
         insta::assert_snapshot!("help_task_list", help(&["task", "list"]));
         insta::assert_snapshot!("help_pool_health", help(&["pool", "health"]));
     }

@@ -28,13 +28,15 @@ pub enum Exit {
     Server,
     /// Reading or writing on this side failed.
     Io,
+    /// A decision does not replay to the same answer, or cannot be replayed.
+    Unconfirmed,
     /// Ctrl-C.
     Interrupted,
 }
 
 impl Exit {
     /// Every outcome, by number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Success,
         Self::TaskFailed,
         Self::Usage,
@@ -44,6 +46,7 @@ impl Exit {
         Self::Overloaded,
         Self::Server,
         Self::Io,
+        Self::Unconfirmed,
         Self::Interrupted,
     ];
 
@@ -60,6 +63,7 @@ impl Exit {
             Self::Overloaded => 6,
             Self::Server => 7,
             Self::Io => 8,
+            Self::Unconfirmed => 9,
             Self::Interrupted => 130,
         }
     }
@@ -77,6 +81,7 @@ impl Exit {
             Self::Overloaded => "overloaded or not ready, try again later (429, 503)",
             Self::Server => "the daemon failed or does not speak this contract (500, 502, 504)",
             Self::Io => "reading or writing on this side failed",
+            Self::Unconfirmed => "a decision does not replay to the same answer, or cannot be replayed",
             Self::Interrupted => "cancelled by Ctrl-C",
         }
     }

@@ -2,6 +2,7 @@
 //! control characters first; only a task's own output is never touched.
 
 pub(crate) mod capabilities;
+pub(crate) mod decision;
 pub(crate) mod events;
 pub(crate) mod failure;
 pub(crate) mod nodes;

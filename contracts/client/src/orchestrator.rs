@@ -10,6 +10,7 @@ use api_types::{
 use futures_util::{Stream, stream};
 use http::Method;
 use http_util::Request;
+use orchestrator_core::policy::DecisionRecord;
 use std::time::Duration;
 use url::form_urlencoded;
 
@@ -106,6 +107,22 @@ impl OrchestratorClient {
     /// Any [`ClientError`].
     pub async fn task(&self, task: TaskId) -> Result<TaskStatus, ClientError> {
         self.api.get(&format!("/v1/tasks/{task}")).await
+    }
+
+    /// The latest decision about a task, with its input: `GET /v1/tasks/{id}/decision`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn decision(&self, task: TaskId) -> Result<DecisionRecord, ClientError> {
+        self.api.get(&format!("/v1/tasks/{task}/decision")).await
+    }
+
+    /// Where a task would be placed now; nothing is enqueued: `POST /v1/placement/explain`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn explain(&self, task: &TaskRequest) -> Result<DecisionRecord, ClientError> {
+        self.api.post("/v1/placement/explain", task).await
     }
 
     /// One page of tasks: `GET /v1/tasks`.

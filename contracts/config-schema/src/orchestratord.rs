@@ -120,7 +120,8 @@ pub struct Engine {
     pub wall_timeout_ms: Ms<1_000, 3_600_000, 604_800_000>,
 }
 
-/// Which placement overrides requests may use (ORCH-3961). All by default.
+/// Placement: which overrides requests may use (ORCH-3961), all by default, and how long decisions
+/// can be replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Placement {
@@ -132,6 +133,9 @@ pub struct Placement {
     pub allow_avoid: bool,
     /// `require_device_mask`.
     pub allow_device_mask: bool,
+    /// Most pool states kept for replaying decisions (`llama-orch task explain`), all tasks
+    /// together; the oldest make room. Default 16 384: about 8 MiB.
+    pub kept_decision_pools: Count<0, 16_384, 10_000_000>,
 }
 
 impl Default for Placement {
@@ -141,6 +145,7 @@ impl Default for Placement {
             allow_prefer: true,
             allow_avoid: true,
             allow_device_mask: true,
+            kept_decision_pools: Count::default(),
         }
     }
 }

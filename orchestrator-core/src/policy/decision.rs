@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use api_types::PoolId;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::filter::Filter;
 use super::job::JobSpec;
@@ -12,7 +13,7 @@ use super::refusal::Refused;
 use super::score::ScoreField;
 
 /// Everything a decision depends on. Borrowed to decide, owned when read back from storage.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlacementInput<'a> {
     /// The task.
     pub job: Cow<'a, JobSpec>,
@@ -32,7 +33,7 @@ impl<'a> PlacementInput<'a> {
 }
 
 /// The answer and how it was reached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlacementDecision {
     /// Where the task goes.
     pub outcome: Outcome,
@@ -41,7 +42,7 @@ pub struct PlacementDecision {
 }
 
 /// Where a task goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// A slot of this pool is free for it now.
@@ -82,7 +83,7 @@ impl Outcome {
 }
 
 /// What a task waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitReason {
     /// Every slot of the ready feasible pools is leased.
@@ -92,7 +93,7 @@ pub enum WaitReason {
 }
 
 /// How a decision was reached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DecisionLog {
     /// The rules it was made by, [`super::POLICY_VERSION`].
     pub policy_version: u16,
@@ -112,7 +113,7 @@ pub struct DecisionLog {
 }
 
 /// One filter and what it did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FilterApplied {
     /// The filter.
     pub filter: Filter,

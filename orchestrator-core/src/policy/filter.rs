@@ -2,13 +2,14 @@
 
 use api_types::{Determinism, PlacementMode};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::decision::FilterApplied;
 use super::job::JobSpec;
 use super::pool::{PoolView, Readiness};
 
 /// One question a pool must pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Filter {
     /// It serves the model.

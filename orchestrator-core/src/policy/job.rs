@@ -2,9 +2,10 @@
 
 use api_types::{Determinism, EngineKind, ModelRef, PlacementOverrides, PoolId, Workload};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// One task as placement sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JobSpec {
     /// What the pool must be and what the request binds.
     pub needs: Requirements,
@@ -19,7 +20,7 @@ pub struct JobSpec {
 
 /// What many tasks have in common: equal requirements and equal context are feasible on the same
 /// pools.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct Requirements {
     /// The model: a served name, or the reference a pool was configured with.
     pub model_ref: ModelRef,

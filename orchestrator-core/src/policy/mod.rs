@@ -31,6 +31,7 @@ mod explain;
 mod filter;
 mod job;
 mod pool;
+mod record;
 mod refusal;
 mod score;
 
@@ -39,6 +40,7 @@ pub use explain::{MAX_SENTENCE, explain};
 pub use filter::Filter;
 pub use job::{JobSpec, Requirements};
 pub use pool::{NoFreeSlot, PoolView, Readiness, Snapshot};
+pub use record::{DecisionRecord, Replay, Stage, Verdict, verdicts};
 pub use refusal::{Infeasible, Refusal, Refused, Why};
 pub use score::ScoreField;
 

@@ -3,9 +3,10 @@
 use api_types::pool::{PoolReport, ReplicaState};
 use api_types::{EngineKind, ModelId, ModelRef, PoolId, Workload};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// All pools at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Snapshot {
     /// Changes whenever any pool below does.
     pub version: u64,
@@ -40,7 +41,7 @@ impl Snapshot {
 pub struct NoFreeSlot;
 
 /// One pool at one moment. Whole numbers only, so that a stored view reads back as it was.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PoolView {
     /// The pool.
     pub pool_id: PoolId,
@@ -99,7 +100,7 @@ impl PoolView {
 }
 
 /// Whether a pool takes work, or will. An unknown or stale pool is never ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Readiness {
     /// Takes work.

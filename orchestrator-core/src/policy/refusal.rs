@@ -4,6 +4,7 @@ use std::fmt;
 
 use api_types::{EngineKind, ErrorCode, ModelId, ModelRef, PoolId, Workload};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::filter::{Filter, FilterCounts};
 use super::job::JobSpec;
@@ -14,7 +15,7 @@ const NAMED_POOLS: usize = 8;
 
 /// A refusal with what is wrong with each pool the request asks for. Displays as the message for
 /// the client.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Refused {
     /// Why the task is refused.
     pub refusal: Refusal,
@@ -24,7 +25,7 @@ pub struct Refused {
 }
 
 /// Why a task is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Refusal {
     /// There are pools, and none of them serves the model.
@@ -68,7 +69,7 @@ pub enum Refusal {
 }
 
 /// A pool and what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Infeasible {
     /// The pool.
     pub pool_id: PoolId,
@@ -78,7 +79,7 @@ pub struct Infeasible {
 }
 
 /// What is wrong with a pool for a task; continues the sentence "pool x …".
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum Why {
     /// It serves another model.

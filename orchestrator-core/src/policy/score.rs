@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use api_types::{PlacementMode, PlacementOverrides, PoolId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::job::JobSpec;
 use super::pool::{PoolView, Readiness};
@@ -153,7 +154,7 @@ fn load_permille(pool: &PoolView) -> u64 {
 }
 
 /// A field of the score, in the order they are compared; see the module's table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScoreField {
     /// Free slot, busy, or still starting.

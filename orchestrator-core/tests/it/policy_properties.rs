@@ -1,8 +1,8 @@
 //! What holds for every placement decision, over random pools and jobs.
 
 use orchestrator_core::policy::{
-    Filter, JobSpec, MAX_SENTENCE, Outcome, PlacementDecision, PlacementInput, Readiness, Snapshot,
-    can_start_now, could_serve, decide, explain,
+    DecisionRecord, Filter, JobSpec, MAX_SENTENCE, Outcome, PlacementDecision, PlacementInput, Readiness,
+    Replay, Snapshot, Stage, Verdict, can_start_now, could_serve, decide, explain, verdicts,
 };
 use proptest::prelude::*;
 
@@ -33,6 +33,37 @@ proptest! {
         let input: PlacementInput<'static> = serde_json::from_str(&stored.0).unwrap();
         let read: PlacementDecision = serde_json::from_str(&stored.1).unwrap();
         prop_assert_eq!(decide(&input), read);
+    }
+
+    /// REQ-DECISION-REPLAY: what the API shows is enough to decide again, and any change of it shows.
+    #[test]
+    fn a_record_read_back_replays_and_a_changed_one_does_not(job in any_job(), snapshot in any_snapshot(), more in 1u32..9) {
+        let decision = decided(&job, &snapshot);
+        let record = DecisionRecord::new(Stage::Placed, job, snapshot, decision);
+        let text = serde_json::to_string(&record).unwrap();
+        let mut read: DecisionRecord = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(&read, &record);
+        prop_assert_eq!(read.replay(), Replay::Agrees);
+        if let Some(input) = &mut read.input {
+            input.job.to_mut().ctx_tokens += more;
+        }
+        prop_assert_eq!(read.replay(), Replay::OtherInput);
+        let mut read = record;
+        read.decision.candidates_considered += more;
+        prop_assert!(matches!(read.replay(), Replay::Differs(_)));
+    }
+
+    #[test]
+    fn verdicts_name_the_chosen_pool_first_and_every_pool_once(job in any_job(), snapshot in any_snapshot()) {
+        let input = PlacementInput::new(&job, &snapshot);
+        let verdicts = verdicts(&input);
+        prop_assert_eq!(verdicts.len(), snapshot.pools.len());
+        let candidates = verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Candidate { .. })).count();
+        let decision = decide(&input);
+        prop_assert_eq!(candidates, decision.log.candidates_considered as usize);
+        if let Some(chosen) = decision.outcome.pool_id() {
+            prop_assert_eq!(&verdicts[0].0.pool_id, chosen);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use adapter_host::Target;
 use api_types::{
-    ErrorCode, Limits, PlacementMode, PlacementOverrides, PolicyLabel, TaskReceipt, TaskRequest,
+    ErrorCode, Limits, PlacementMode, PlacementOverrides, PolicyLabel, PoolId, TaskReceipt, TaskRequest,
 };
 use config_schema::Placement;
 use http_front::{ApiError, RequestContext};
@@ -31,14 +31,8 @@ pub(super) async fn admit(
     context: RequestContext,
     request: TaskRequest,
 ) -> Result<TaskReceipt, ApiError> {
-    request.validate(&Limits::CONTRACT)?;
-    if let Some(placement) = &request.placement {
-        check_gates(placement, &state.gates)?;
-    }
-    let bytes = request.prompt.as_ref().map_or(0, String::len);
-    let at_most = u32::try_from(bytes)
-        .unwrap_or(u32::MAX)
-        .saturating_add(MARKER_TOKENS);
+    check(state, &request)?;
+    let at_most = at_most_tokens(&request);
     match offer(state, &context, request.clone(), PromptTokens::AtMost(at_most)).await? {
         Admitted::Receipt(receipt) => Ok(receipt),
         Admitted::Refused(body) => Err((*body).into()),
@@ -56,6 +50,26 @@ pub(super) async fn admit(
             )
         }
     }
+}
+
+/// The rules of the fields and the gates of placement.
+///
+/// # Errors
+/// The first rule or gate that is broken.
+pub(super) fn check(state: &AppState, request: &TaskRequest) -> Result<(), ApiError> {
+    request.validate(&Limits::CONTRACT)?;
+    match &request.placement {
+        Some(placement) => check_gates(placement, &state.gates),
+        None => Ok(()),
+    }
+}
+
+/// Every token of a text covers at least one of its bytes.
+pub(super) fn at_most_tokens(request: &TaskRequest) -> u32 {
+    let bytes = request.prompt.as_ref().map_or(0, String::len);
+    u32::try_from(bytes)
+        .unwrap_or(u32::MAX)
+        .saturating_add(MARKER_TOKENS)
 }
 
 async fn offer(
@@ -81,16 +95,29 @@ fn decide(admitted: Admitted) -> Result<TaskReceipt, ApiError> {
     match admitted {
         Admitted::Receipt(receipt) => Ok(receipt),
         Admitted::Refused(body) => Err((*body).into()),
-        Admitted::Count { pool_id, .. } => Err(ApiError::new(
-            ErrorCode::InvalidParams,
-            format!(
-                "prompt: may be too long for the context of pool {pool_id}, whose engine cannot count its tokens"
-            ),
-        )),
+        Admitted::Count { pool_id, .. } => Err(uncountable(&pool_id)),
     }
 }
 
-async fn count(state: &AppState, target: &Target, prompt: &str) -> Result<Option<PromptTokens>, ApiError> {
+/// The bound on a prompt's tokens is too large and its engine has no tokenizer.
+pub(super) fn uncountable(pool_id: &PoolId) -> ApiError {
+    ApiError::new(
+        ErrorCode::InvalidParams,
+        format!(
+            "prompt: may be too long for the context of pool {pool_id}, whose engine cannot count its tokens"
+        ),
+    )
+}
+
+/// Asks an engine; `None` from one without a tokenizer.
+///
+/// # Errors
+/// POOL_UNREADY when it does not answer.
+pub(super) async fn count(
+    state: &AppState,
+    target: &Target,
+    prompt: &str,
+) -> Result<Option<PromptTokens>, ApiError> {
     let unavailable = |detail: String| {
         ApiError::new(
             ErrorCode::PoolUnready,
@@ -150,6 +177,7 @@ mod tests {
             allow_prefer: false,
             allow_avoid: false,
             allow_device_mask: false,
+            ..Placement::default()
         };
         let pool = || "p".parse().unwrap();
         let cases = [

@@ -2,6 +2,7 @@
 
 mod admission;
 mod control;
+mod explain;
 mod ops;
 pub mod spec;
 mod stream;

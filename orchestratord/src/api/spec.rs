@@ -8,7 +8,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{AppState, control, ops, stream, tasks, workers};
+use super::{AppState, control, explain, ops, stream, tasks, workers};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -33,6 +33,8 @@ pub fn data() -> OpenApiRouter<AppState> {
         .routes(routes!(tasks::submit, tasks::list))
         .routes(routes!(tasks::show))
         .routes(routes!(tasks::cancel))
+        .routes(routes!(explain::decision))
+        .routes(routes!(explain::explain))
         .routes(routes!(stream::open))
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use api_types::task::Usage;
 use api_types::{
-    ErrorBody, ErrorCode, PoolId, Priority, StartedEvent, TaskEvent, TaskId, TaskReceipt, TaskRequest,
-    TaskState,
+    ErrorBody, ErrorCode, PoolId, Priority, ReplicaId, StartedEvent, TaskEvent, TaskId, TaskReceipt,
+    TaskRequest, TaskState,
 };
 use narration_core::Narration;
 use orchestrator_core::dispatch::Job;
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::decisions::{log_decision, too_long};
 use super::handle::{Admission, Admitted, PromptTokens};
 use super::tasks::Task;
 use super::{Dispatcher, refuse};
@@ -66,12 +67,13 @@ impl Dispatcher {
         let Outcome::Refused(refused) = &decision.outcome else {
             return Considered::Feasible(spec, decision);
         };
-        if refused.refusal.code() == ErrorCode::InvalidParams
+        if too_long(&decision.outcome)
             && matches!(admission.prompt_tokens, PromptTokens::AtMost(_))
-            && let Some(count) = self.tokenizer_of(&admission.request)
+            && let Some((pool_id, replica_id)) = self.tokenizer_of(&admission.request)
         {
-            return Considered::Count(count);
+            return Considered::Count(Admitted::Count { pool_id, replica_id });
         }
+        log_decision(&decision, None, &admission.correlation);
         self.parts
             .metrics
             .placement("refused", decision.log.pinned, false, 0);
@@ -80,7 +82,7 @@ impl Dispatcher {
     }
 
     /// A ready replica of the model whose tokenizer can count.
-    fn tokenizer_of(&self, request: &TaskRequest) -> Option<Admitted> {
+    pub(super) fn tokenizer_of(&self, request: &TaskRequest) -> Option<(PoolId, ReplicaId)> {
         let serves = |report: &api_types::pool::PoolReport| {
             report.model_id.as_str() == request.model_ref.as_str() || report.model_ref == request.model_ref
         };
@@ -89,10 +91,7 @@ impl Dispatcher {
             .pools()
             .find(|(_, pool)| pool.is_ready() && serves(&pool.report))?;
         let replica_id = pool.a_ready_replica()?;
-        Some(Admitted::Count {
-            pool_id: pool_id.clone(),
-            replica_id,
-        })
+        Some((pool_id.clone(), replica_id))
     }
 
     fn enqueue(&mut self, candidate: Candidate, pool_id: Option<&PoolId>) -> Admitted {
@@ -302,7 +301,8 @@ fn fingerprint(request: &TaskRequest) -> [u8; 32] {
     Sha256::digest(canonical).into()
 }
 
-fn job_spec(request: &TaskRequest, prompt: PromptTokens) -> JobSpec {
+/// What the policy needs to know of a request.
+pub(super) fn job_spec(request: &TaskRequest, prompt: PromptTokens) -> JobSpec {
     let prompt_tokens = match prompt {
         PromptTokens::AtMost(tokens) | PromptTokens::Exactly(tokens) => tokens,
     };

@@ -6,12 +6,13 @@ use adapter_api::{Job as EngineJob, JobInput};
 use api_types::{Determinism, MetricsEvent, Phase, PoolId, TaskEvent, TaskId};
 use narration_core::Narration;
 use orchestrator_core::dispatch::{Assignment, assign};
-use orchestrator_core::policy::{PlacementInput, explain};
+use orchestrator_core::policy::PoolView;
 use orchestrator_core::task::{Event, step};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Dispatcher;
+use super::decisions::Decided;
 use super::tasks::{Lease, Task};
 use crate::metrics::PoolLabels;
 use crate::receipt::RunFacts;
@@ -30,23 +31,25 @@ impl Dispatcher {
         }
         let now = Instant::now();
         let now_ms = self.now_ms(now);
-        let before = self.planner.snapshot(&self.fleet, now).clone();
-        let snapshot = self.planner.snapshot(&self.fleet, now);
+        let base = Arc::clone(self.planner.snapshot(&self.fleet, now));
+        if !base.pools.iter().any(PoolView::has_free_slot) {
+            return;
+        }
+        let snapshot = self.planner.snapshot_mut();
         let assignments = assign(&self.queue, snapshot, &mut self.turns, now_ms);
-        let mut seen = before;
-        for assignment in assignments {
-            let sentence = self
-                .tasks
-                .get(&assignment.ticket.id)
-                .map(|task| explain(&PlacementInput::new(&task.spec, &seen), &assignment.decision));
-            // Each decision was made on the slots that the ones before it had left.
-            let _taken = seen.take_slot(&assignment.pool_id);
-            self.start(assignment, sentence.unwrap_or_default(), now);
+        if assignments.is_empty() {
+            return;
+        }
+        let tasks = &self.tasks;
+        let job = |id: &TaskId| tasks.get(id).map(|task| &task.spec);
+        let decided = self.decisions.round(base, &assignments, job);
+        for (assignment, decided) in assignments.into_iter().zip(decided) {
+            self.start(assignment, decided, now);
         }
         self.show_queue_depth();
     }
 
-    fn start(&mut self, assignment: Assignment, sentence: String, now: Instant) {
+    fn start(&mut self, assignment: Assignment, decided: Decided, now: Instant) {
         let id = assignment.ticket.id;
         let Some(facts) = self.lease(&assignment.pool_id, now) else {
             // The snapshot and the fleet disagree, which is a bug; the task keeps its place.
@@ -71,7 +74,8 @@ impl Dispatcher {
             cancel: cancel.clone(),
             held: true,
         });
-        task.decision = Some(assignment.decision.log);
+        let sentence = decided.human.clone();
+        task.decision = Some(decided);
         self.planner.started(&facts.pool_id, id, task.demand, now);
         self.tell_started(id, &sentence, now);
         self.spawn(id, facts, cancel);
@@ -113,7 +117,7 @@ impl Dispatcher {
         self.parts
             .metrics
             .task_started(&PoolLabels::of(facts), task.priority());
-        self.count_placement(task);
+        self.tell_decision(id, task);
         self.show_pool(&facts.pool_id);
         self.offer(task, &TaskEvent::Metrics(self.decoding(facts)));
         let line = Narration::new(ACTOR, "placement", &facts.pool_id, sentence)
@@ -122,24 +126,6 @@ impl Dispatcher {
             .model_id(&facts.model_id)
             .queue_time_ms(waited);
         self.narrate(id, task, line);
-    }
-
-    fn count_placement(&self, task: &Task) {
-        let Some(decision) = &task.decision else { return };
-        let candidates = decision.candidates_considered as usize;
-        self.parts
-            .metrics
-            .placement("placed", decision.pinned, decision.fallback_used, candidates);
-        tracing::info!(
-            pinned = decision.pinned,
-            fallback_used = decision.fallback_used,
-            candidates_considered = candidates,
-            filters_applied = ?decision.filters_applied,
-            tie_breakers_applied = ?decision.tie_breakers_applied,
-            snapshot_version = decision.snapshot_version,
-            correlation_id = %task.correlation,
-            "placement decided"
-        );
     }
 
     fn decoding(&self, facts: &RunFacts) -> MetricsEvent {

@@ -277,6 +277,7 @@ impl Dispatcher {
 
     /// The books after the terminal frame: state, queue, run, retention.
     fn conclude(&mut self, id: TaskId, event: Event) {
+        self.remember_left(id);
         self.queue.remove(&id);
         let Some(task) = self.tasks.get_mut(&id) else {
             return;

@@ -7,6 +7,7 @@ use api_types::{
     CorrelationId, ErrorBody, ErrorCode, NodeId, PoolId, ReplicaId, TaskId, TaskReceipt, TaskRequest,
     TaskState, TaskStatus,
 };
+use orchestrator_core::policy::DecisionRecord;
 use tokio::sync::{mpsc, oneshot};
 
 use super::fleet::ReportRefused;
@@ -56,11 +57,37 @@ pub enum Admitted {
     Refused(Box<ErrorBody>),
 }
 
+/// A request whose placement is asked for.
+#[derive(Debug)]
+pub struct Preview {
+    /// The validated request.
+    pub request: TaskRequest,
+    /// The prompt's tokens, as far as known.
+    pub prompt_tokens: PromptTokens,
+}
+
+/// The answer to a [`Preview`].
+#[derive(Debug)]
+pub enum Explained {
+    /// The decision.
+    Record(Box<DecisionRecord>),
+    /// The bound does not prove that the prompt fits: count with this replica's tokenizer and ask
+    /// again.
+    Count {
+        /// The pool.
+        pool_id: PoolId,
+        /// A ready replica of it.
+        replica_id: ReplicaId,
+    },
+}
+
 pub(super) enum Command {
     Admit(Box<Admission>, oneshot::Sender<Admitted>),
     Cancel(TaskId, oneshot::Sender<Option<()>>),
     Open(TaskId, oneshot::Sender<Option<TaskLog>>),
     Status(TaskId, oneshot::Sender<Option<TaskStatus>>),
+    Decision(TaskId, oneshot::Sender<Option<Option<DecisionRecord>>>),
+    Explain(Box<Preview>, oneshot::Sender<Explained>),
     List(ListFilter, oneshot::Sender<Vec<TaskStatus>>),
     Register(
         Box<NodeReport>,
@@ -138,6 +165,24 @@ impl Handle {
     /// [`Gone`].
     pub async fn status(&self, task: TaskId) -> Result<Option<TaskStatus>, Gone> {
         self.call(|reply| Command::Status(task, reply)).await
+    }
+
+    /// The latest decision about a task; the outer `None` is an unknown task, the inner one a task
+    /// about which nothing was decided in this process.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn decision(&self, task: TaskId) -> Result<Option<Option<DecisionRecord>>, Gone> {
+        self.call(|reply| Command::Decision(task, reply)).await
+    }
+
+    /// Where a request would be placed now; nothing is enqueued or counted.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn explain(&self, preview: Preview) -> Result<Explained, Gone> {
+        self.call(|reply| Command::Explain(Box::new(preview), reply))
+            .await
     }
 
     /// Tasks, newest first.

@@ -6,6 +6,7 @@
 
 mod admit;
 mod assign;
+mod decisions;
 mod end;
 mod fleet;
 mod handle;
@@ -28,14 +29,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use decisions::undecided;
 pub use fleet::ReportRefused;
-pub use handle::{Admission, Admitted, Gone, Handle, ListFilter, PromptTokens};
+pub use handle::{Admission, Admitted, Explained, Gone, Handle, ListFilter, Preview, PromptTokens};
 
 use crate::engine_log::EngineLogs;
 use crate::metrics::Metrics;
 use crate::runner::RunLimits;
 use crate::signals::{Signal, Signals};
 use crate::task_log::LogOptions;
+use decisions::Decisions;
 use fleet::Fleet;
 use handle::{COMMANDS, Command};
 use plan::Planner;
@@ -67,6 +70,8 @@ pub struct Options {
     pub disconnect_grace: Duration,
     /// How often a running task's narration is repeated in its stream; never unless configured.
     pub narrate_every: Option<Duration>,
+    /// Most pool states kept for replaying decisions, all tasks together.
+    pub kept_decision_pools: usize,
     /// How often a node is to report.
     pub heartbeat_interval: Duration,
     /// When a silent node's pools take no new work.
@@ -102,6 +107,7 @@ pub struct Dispatcher {
     tasks: TaskTable,
     fleet: Fleet,
     planner: Planner,
+    decisions: Decisions,
     /// Tasks without readers, by when they are cancelled.
     abandoned: BTreeSet<(Instant, TaskId)>,
     /// When running tasks' narration was last repeated.
@@ -127,6 +133,7 @@ impl Dispatcher {
         let dispatcher = Self {
             queue: Queue::new(options.queue),
             tasks: TaskTable::new(retention),
+            decisions: Decisions::new(options.kept_decision_pools),
             options,
             parts,
             commands,
@@ -198,6 +205,8 @@ impl Dispatcher {
             Command::Cancel(task, reply) => _ = reply.send(self.cancel(task)),
             Command::Open(task, reply) => _ = reply.send(self.tasks.get(&task).map(|t| t.log.clone())),
             Command::Status(task, reply) => _ = reply.send(self.status(task)),
+            Command::Decision(task, reply) => _ = reply.send(self.decision(task)),
+            Command::Explain(preview, reply) => _ = reply.send(self.explain(&preview)),
             Command::List(filter, reply) => _ = reply.send(self.list(&filter)),
             Command::Register(report, reply) => _ = reply.send(self.register(*report)),
             Command::Heartbeat(report, reply) => _ = reply.send(self.heartbeat(*report)),

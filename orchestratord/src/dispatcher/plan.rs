@@ -3,6 +3,8 @@
 //! Owns the cached snapshot, the measured service times and the running tasks' start times.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use api_types::{ModelId, PoolId, TaskId};
 use orchestrator_core::dispatch::Job;
@@ -23,6 +25,10 @@ const LOOKED_AT: usize = 128;
 /// for an honest prediction.
 const PREDICTED: usize = 4096;
 
+/// How old the predicted times in the snapshot may be. They are one of the later tie-breaks among
+/// busy pools, and a snapshot that stays the same serves many admissions.
+const REFRESH: Duration = Duration::from_millis(100);
+
 #[derive(Debug, Clone, Copy)]
 struct Active {
     since: Instant,
@@ -32,8 +38,10 @@ struct Active {
 /// Snapshot cache, measured service times, running tasks.
 #[derive(Debug, Default)]
 pub(super) struct Planner {
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     built_from: Option<u64>,
+    /// When the numbers that change by themselves were last computed.
+    refreshed: Option<Instant>,
     times: ServiceTimes,
     running: BTreeMap<PoolId, BTreeMap<TaskId, Active>>,
     tokens_per_byte: Ewma,
@@ -54,27 +62,55 @@ impl Planner {
         }
     }
 
-    /// The snapshot, brought up to date with the fleet and the clock.
-    pub(super) fn snapshot(&mut self, fleet: &Fleet, now: Instant) -> &mut Snapshot {
-        if self.built_from != Some(fleet.version()) {
+    /// The snapshot, brought up to date with the fleet and, every [`REFRESH`], with the clock. One
+    /// version is one content.
+    pub(super) fn snapshot(&mut self, fleet: &Fleet, now: Instant) -> &Arc<Snapshot> {
+        let rebuilt = self.built_from != Some(fleet.version());
+        if rebuilt {
             self.rebuild(fleet);
         }
-        for index in 0..self.snapshot.pools.len() {
-            let view = &self.snapshot.pools[index];
-            let full = view.readiness == Readiness::Ready && view.slots_free == 0;
-            let free_in = full.then(|| self.first_free(view, now)).flatten();
-            self.snapshot.pools[index].predicted_free_ms = free_in;
+        if rebuilt || self.refreshed.is_none_or(|at| now >= at + REFRESH) {
+            self.refresh(now);
         }
-        &mut self.snapshot
+        &self.snapshot
+    }
+
+    /// The same for the core, which takes slots in it. Whoever else holds it keeps what it has.
+    pub(super) fn snapshot_mut(&mut self) -> &mut Snapshot {
+        Arc::make_mut(&mut self.snapshot)
     }
 
     fn rebuild(&mut self, fleet: &Fleet) {
-        self.snapshot.version += 1;
-        self.snapshot.pools = fleet
-            .pools()
-            .map(|(id, pool)| view_of(id, pool, fleet, &self.times))
-            .collect();
+        let pools = fleet.pools();
+        self.snapshot = Arc::new(Snapshot {
+            version: self.snapshot.version + 1,
+            pools: pools
+                .map(|(id, pool)| view_of(id, pool, fleet, &self.times))
+                .collect(),
+        });
         self.built_from = Some(fleet.version());
+    }
+
+    fn refresh(&mut self, now: Instant) {
+        self.refreshed = Some(now);
+        let pools = self.snapshot.pools.iter().enumerate();
+        let changed: Vec<(usize, Option<u64>)> = pools
+            .map(|(index, view)| (index, self.free_in(view, now)))
+            .filter(|&(index, free_in)| self.snapshot.pools[index].predicted_free_ms != free_in)
+            .collect();
+        if changed.is_empty() {
+            return;
+        }
+        let snapshot = Arc::make_mut(&mut self.snapshot);
+        snapshot.version += 1;
+        for (index, free_in) in changed {
+            snapshot.pools[index].predicted_free_ms = free_in;
+        }
+    }
+
+    fn free_in(&self, view: &PoolView, now: Instant) -> Option<u64> {
+        let full = view.readiness == Readiness::Ready && view.slots_free == 0;
+        full.then(|| self.first_free(view, now)).flatten()
     }
 
     /// The snapshot is to be built anew from the fleet.

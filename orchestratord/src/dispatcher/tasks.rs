@@ -11,11 +11,12 @@ use api_types::{
     TaskStatus,
 };
 use orchestrator_core::eta::Demand;
-use orchestrator_core::policy::{DecisionLog, JobSpec};
+use orchestrator_core::policy::JobSpec;
 use orchestrator_core::queue::Ticket;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::decisions::Decided;
 use crate::receipt::{self, Admitted, RunFacts};
 use crate::task_log::TaskLog;
 
@@ -62,7 +63,7 @@ pub(super) struct Task {
     /// Its place in the queue, once it has left it: it goes back there if its engine fails it.
     pub ticket: Option<Ticket>,
     /// The last decision about it.
-    pub decision: Option<DecisionLog>,
+    pub decision: Option<Decided>,
     /// What the last `metrics` frame said while queued.
     pub shown: Option<(u32, Option<u64>)>,
     /// How it ended, without an error.

@@ -1,6 +1,7 @@
-//! `task …`: submit without waiting, follow, cancel, show, list.
+//! `task …`: submit without waiting, follow, cancel, show, explain, list.
 
 use api_types::{TaskId, TaskQuery};
+use orchestrator_core::policy::{DecisionRecord, Replay};
 use serde_json::json;
 
 use super::{Session, follow, run};
@@ -8,7 +9,7 @@ use crate::args::{TaskArgs, TaskCommand};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
-use crate::render::{events, tasks};
+use crate::render::{decision, events, tasks};
 
 pub(super) async fn perform(session: &Session<'_>, command: &TaskCommand) -> Result<Exit, Failure> {
     match command {
@@ -18,6 +19,14 @@ pub(super) async fn perform(session: &Session<'_>, command: &TaskCommand) -> Res
         }
         TaskCommand::Cancel { task } => cancel(session, *task).await?,
         TaskCommand::Show { task } => show(session, *task).await?,
+        TaskCommand::Explain { task } => {
+            let record = session.client.decision(*task).await?;
+            return explain(session, &record).await;
+        }
+        TaskCommand::Preview(task) => {
+            let record = session.client.explain(&run::request(task)?).await?;
+            return explain(session, &record).await;
+        }
         TaskCommand::List { state, limit, cursor } => {
             let query = TaskQuery {
                 state: *state,
@@ -63,6 +72,21 @@ async fn cancel(session: &Session<'_>, task: TaskId) -> Result<(), Failure> {
 async fn show(session: &Session<'_>, task: TaskId) -> Result<(), Failure> {
     let status = session.client.task(task).await?;
     session.show(&status, |_| tasks::show(&status)).await
+}
+
+/// Decides again on what the daemon says it decided on.
+async fn explain(session: &Session<'_>, record: &DecisionRecord) -> Result<Exit, Failure> {
+    let replay = record.replay();
+    let document = decision::document(record, &replay);
+    session
+        .show(&document, |look| decision::show(record, &replay, look))
+        .await?;
+    Ok(match replay {
+        Replay::Agrees => Exit::Success,
+        Replay::Differs(_) | Replay::OtherRules { .. } | Replay::OtherInput | Replay::NoInput => {
+            Exit::Unconfirmed
+        }
+    })
 }
 
 async fn list(session: &Session<'_>, query: &TaskQuery) -> Result<(), Failure> {

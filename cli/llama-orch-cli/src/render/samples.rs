@@ -4,6 +4,7 @@ use api_types::capabilities::Capabilities;
 use api_types::{NodeList, PoolList, TaskEvent, TaskList, TaskReceipt};
 use http::StatusCode;
 use llama_orch_client::{ApiError, ClientError, Peer, StreamItem};
+use orchestrator_core::policy::{DecisionRecord, JobSpec, PlacementInput, Snapshot, Stage, decide};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -20,6 +21,32 @@ fn item(id: Option<&str>, name: &str, data: &Value) -> StreamItem {
         id: id.map(str::to_owned),
         event: TaskEvent::parse(name, &data.to_string()).unwrap().unwrap(),
     }
+}
+
+/// A decision between a busy pool, a free one and one that is too small.
+pub(super) fn decision() -> DecisionRecord {
+    let job: JobSpec = read(json!({
+        "needs": {"model_ref": "tiny", "workload": "completion", "determinism": "best_effort",
+                  "placement": {"mode": "prefer", "prefer_pools": ["gpu0"], "allow_fallback": true}},
+        "ctx_tokens": 3000
+    }));
+    let pool = |id: &str, free: u32, ctx: u32, mtps: Option<u64>| {
+        json!({
+            "pool_id": id, "readiness": "ready", "engine": "llamacpp", "model_id": "tiny",
+            "model_ref": "file:/models/tiny.gguf", "ctx_max": ctx, "workloads": ["completion"], "deterministic": false,
+            "device_mask": [format!("GPU-{id}")], "slots_total": 4, "slots_free": free,
+            "predicted_free_ms": (free == 0).then_some(2500), "decode_mtps": mtps, "vram_free_bytes": 12_884_901_888_u64
+        })
+    };
+    let pools = [
+        pool("gpu0", 0, 4096, Some(81_500)),
+        pool("gpu1", 3, 4096, Some(42_000)),
+        pool("small", 4, 2048, None),
+    ];
+    let snapshot: Snapshot = read(json!({"version": 17, "pools": pools}));
+    let decision = decide(&PlacementInput::new(&job, &snapshot));
+    let task: api_types::TaskId = TASK.parse().unwrap();
+    DecisionRecord::new(Stage::Placed, job, snapshot, decision).of(task)
 }
 
 pub(super) fn token(text: &str) -> StreamItem {

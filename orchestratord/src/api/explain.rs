@@ -1,0 +1,87 @@
+//! `GET /v1/tasks/{id}/decision`, `POST /v1/placement/explain`: why a task is where it is, and where
+//! one would go. Nothing here changes anything.
+
+use adapter_host::Target;
+use api_types::{ErrorBody, TaskId, TaskRequest};
+use axum::Json;
+use axum::extract::State;
+use http_front::{ApiError, ApiJson, ApiPath};
+use orchestrator_core::policy::DecisionRecord;
+
+use super::AppState;
+use super::admission::{at_most_tokens, check, count, uncountable};
+use super::tasks::{gone, unknown};
+use crate::dispatcher::{Explained, Preview, PromptTokens, undecided};
+
+/// Shows the latest decision about a task and what it was made on.
+///
+/// A waiting task is evaluated for this answer (`stage: waiting`). `input` replays to the same
+/// decision with the same policy version; it is absent once later decisions needed its room.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks/{id}/decision",
+    tag = "tasks",
+    params(("id" = String, Path, description = "Task id")),
+    responses(
+        (status = 200, description = "The decision, its log and its input", body = DecisionRecord),
+        (status = 401, description = "MISSING_TOKEN or BAD_TOKEN", body = ErrorBody),
+        (status = 404, description = "NOT_FOUND: no such task, or nothing is known of how it was placed", body = ErrorBody),
+    )
+)]
+pub(super) async fn decision(
+    State(state): State<AppState>,
+    ApiPath(id): ApiPath<TaskId>,
+) -> Result<Json<DecisionRecord>, ApiError> {
+    let known = state.dispatcher.decision(id).await.map_err(gone)?;
+    let record = known.ok_or_else(|| unknown(id))?;
+    record.map(Json).ok_or_else(|| undecided(id).into())
+}
+
+/// Tells where a task would be placed now, and why; nothing is enqueued or counted.
+///
+/// A task that no pool can serve is an answer too (`outcome: refused`). A request that admission
+/// would refuse before placement is refused here in the same way.
+#[utoipa::path(
+    post,
+    path = "/v1/placement/explain",
+    tag = "tasks",
+    request_body = TaskRequest,
+    responses(
+        (status = 200, description = "The decision, its log and its input", body = DecisionRecord),
+        (status = 400, description = "INVALID_PARAMS", body = ErrorBody),
+        (status = 401, description = "MISSING_TOKEN or BAD_TOKEN", body = ErrorBody),
+        (status = 403, description = "FORBIDDEN: host, origin or placement policy", body = ErrorBody),
+        (status = 413, description = "PAYLOAD_TOO_LARGE", body = ErrorBody),
+        (status = 503, description = "POOL_UNREADY: the engine could not count the prompt", body = ErrorBody),
+    )
+)]
+pub(super) async fn explain(
+    State(state): State<AppState>,
+    ApiJson(request): ApiJson<TaskRequest>,
+) -> Result<Json<DecisionRecord>, ApiError> {
+    check(&state, &request)?;
+    let at_most = PromptTokens::AtMost(at_most_tokens(&request));
+    match ask(&state, request.clone(), at_most).await? {
+        Explained::Record(record) => Ok(Json(*record)),
+        Explained::Count { pool_id, replica_id } => {
+            let target = Target::new(pool_id, replica_id);
+            let counted = count(&state, &target, request.prompt.as_deref().unwrap_or_default()).await?;
+            match ask(&state, request, counted.unwrap_or(at_most)).await? {
+                Explained::Record(record) => Ok(Json(*record)),
+                Explained::Count { pool_id, .. } => Err(uncountable(&pool_id)),
+            }
+        }
+    }
+}
+
+async fn ask(
+    state: &AppState,
+    request: TaskRequest,
+    prompt_tokens: PromptTokens,
+) -> Result<Explained, ApiError> {
+    let preview = Preview {
+        request,
+        prompt_tokens,
+    };
+    state.dispatcher.explain(preview).await.map_err(gone)
+}
