@@ -8,6 +8,7 @@ use std::sync::Arc;
 use adapter_host::AdapterHost;
 use anyhow::Context as _;
 use config_schema::Config;
+use futures_util::FutureExt as _;
 use http_front::{Front, Limits, Listener, serve, shutdown};
 use llama_orch_client::{NodeClient, Timeouts};
 use narration_core::Narration;
@@ -36,7 +37,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     tokio::select! {
         biased;
         signal = signals.immediate() => Ok(ExitCode::from(signal.exit_status())),
-        () = daemon.serve(front, listener, Limits::new(&config.http, &config.auth)) => Ok(ExitCode::SUCCESS),
+        served = daemon.serve(front, listener, Limits::new(&config.http, &config.auth)) => served.map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -73,7 +74,7 @@ impl Daemon {
         let state = AppState {
             dispatcher: handle,
             host,
-            metrics,
+            metrics: Arc::new(metrics),
             gates: config.orchestratord.placement,
             heartbeat: options::heartbeat(config),
             draining,
@@ -87,12 +88,15 @@ impl Daemon {
 
     /// Serves; when told to stop, the dispatcher ends every task with a frame first, then the
     /// connections are drained.
-    async fn serve(self, front: Front, listener: Listener, limits: Limits) {
+    async fn serve(self, front: Front, listener: Listener, limits: Limits) -> anyhow::Result<()> {
         let stop_serving = CancellationToken::new();
         let router = front.wrap(api::router(self.state));
         let server = serve(listener, router, limits, stop_serving.clone());
-        let dispatching = async {
-            self.dispatcher.run().await;
+        // A task of its own: a command does not poll the accept loop, nor a connection the dispatcher.
+        let dispatching = self.tracker.spawn(self.dispatcher.run());
+        let stopping = async {
+            // Without it nothing can be decided: the daemon ends at once, and its service manager starts a new one.
+            dispatching.await.context("the dispatcher has failed")?;
             Narration::new(
                 ACTOR,
                 "stop",
@@ -101,9 +105,11 @@ impl Daemon {
             )
             .emit();
             stop_serving.cancel();
+            anyhow::Ok(())
         };
-        let (_served, ()) = tokio::join!(server, dispatching);
+        tokio::try_join!(server.map(anyhow::Ok), stopping)?;
         self.tracker.close();
         self.tracker.wait().await;
+        Ok(())
     }
 }

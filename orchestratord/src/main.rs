@@ -9,6 +9,7 @@ use narration_core::logging;
 use orchestratord::api::spec;
 use orchestratord::app;
 use orchestratord::args::{Args, Command, ConfigAction, Plane};
+use tokio_util::task::TaskTracker;
 
 fn main() -> ExitCode {
     match start(&Args::parse()) {
@@ -47,7 +48,8 @@ fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(app::run(loaded.config))
+    // On a worker: what `block_on` itself polls lives on the main thread, and every admission would wake it.
+    runtime.block_on(TaskTracker::new().spawn_on(app::run(loaded.config), runtime.handle()))?
 }
 
 fn document(plane: Plane) -> anyhow::Result<String> {

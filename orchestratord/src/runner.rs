@@ -3,15 +3,17 @@
 //! Owns the engine's stream and nothing else. The slot it holds is given back by [`RunGuard`],
 //! which reports to the dispatcher on every way out, a panic included (invariant 6).
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use adapter_api::{AdapterError, AdapterErrorKind, Finish, Job, TokenBatch, TokenStream};
 use adapter_host::AdapterHost;
 use api_types::{CorrelationId, EndEvent, ErrorBody, ErrorCode, FinishReason, TaskEvent, TaskId};
-use tokio::time::{Instant, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
+use http_util::wait::Alarm;
+use tokio::time::{Instant, timeout};
 
 use crate::engine_log::EngineLogs;
 use crate::receipt::{self, Admitted, RunFacts};
@@ -40,8 +42,6 @@ pub struct Run {
     pub admitted: Arc<Admitted>,
     /// Where the output goes.
     pub log: TaskLog,
-    /// Raised when somebody else has sealed the log.
-    pub cancel: CancellationToken,
     /// When the task must have ended.
     pub deadline: Option<Instant>,
     /// Limits.
@@ -79,6 +79,12 @@ struct RunGuard {
     outcome: Option<RunOutcome>,
 }
 
+impl RunGuard {
+    fn ended(&mut self, outcome: RunOutcome) {
+        self.outcome = Some(outcome);
+    }
+}
+
 impl Drop for RunGuard {
     fn drop(&mut self) {
         let outcome = self.outcome.take().unwrap_or_else(|| {
@@ -97,15 +103,24 @@ impl Drop for RunGuard {
 }
 
 impl Run {
-    /// Runs to the end and reports it.
-    pub async fn execute(self, host: Arc<AdapterHost>, logs: Arc<EngineLogs>, signals: Signals) {
+    /// Runs to the end and reports it. Dropping the future, begun or not, stops the run: its connection to the engine
+    /// closes, and the end is reported like any other. Whoever does so has sealed the log before.
+    pub fn execute(
+        self,
+        host: Arc<AdapterHost>,
+        logs: Arc<EngineLogs>,
+        signals: Signals,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let mut guard = RunGuard {
             task_id: self.task_id,
             log: self.log.clone(),
             signals,
             outcome: None,
         };
-        guard.outcome = Some(self.drive(&host, &logs).await);
+        async move {
+            let outcome = self.drive(&host, &logs).await;
+            guard.ended(outcome);
+        }
     }
 
     async fn drive(&self, host: &AdapterHost, logs: &EngineLogs) -> RunOutcome {
@@ -135,12 +150,19 @@ impl Run {
             Some(deadline) if deadline <= wall => (deadline, Exit::Deadline),
             _ => (wall, Exit::Wall),
         };
-        tokio::select! {
-            biased;
-            exit = self.relay(host) => exit,
-            () = self.cancel.cancelled() => Ok(Exit::SealedElsewhere),
-            () = sleep_until(limit) => Ok(on_limit),
-        }
+        let mut on_limit = Some(on_limit);
+        let (mut relay, mut limit) = (pin!(self.relay(host)), Alarm::at(limit));
+        // Polled for every token, so without a `select!` over things that hardly ever happen; a cancel drops the run.
+        poll_fn(|cx| {
+            if let Poll::Ready(exit) = relay.as_mut().poll(cx) {
+                return Poll::Ready(exit);
+            }
+            let rung = limit.poll_rung(cx).is_ready();
+            rung.then(|| on_limit.take())
+                .flatten()
+                .map_or(Poll::Pending, |exit| Poll::Ready(Ok(exit)))
+        })
+        .await
     }
 
     async fn relay(&self, host: &AdapterHost) -> Result<Exit, AdapterError> {

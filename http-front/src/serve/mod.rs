@@ -6,6 +6,7 @@ mod connection;
 mod io;
 mod limits;
 mod listener;
+mod stop;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use connection::Connections;
 pub use connection::Peer;
 pub use limits::Limits;
 pub use listener::{BindError, Listener};
+use stop::Stop;
 
 /// How serving ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +59,7 @@ struct Server {
     slots: Arc<Semaphore>,
     tracker: TaskTracker,
     shutdown: CancellationToken,
+    stop: Stop,
     cut: CancellationToken,
     refused: Throttle,
 }
@@ -64,13 +67,14 @@ struct Server {
 impl Server {
     fn new(router: Router, limits: Limits, shutdown: CancellationToken) -> Self {
         let tracker = TaskTracker::new();
-        let cut = CancellationToken::new();
+        let (stop, cut) = (Stop::default(), CancellationToken::new());
         Self {
             caps: Arc::new(Caps::new(&limits)),
             slots: Arc::new(Semaphore::new(limits.max_connections)),
-            connections: Connections::new(router, limits, tracker.clone(), shutdown.clone(), cut.clone()),
+            connections: Connections::new(router, limits, tracker.clone(), stop.clone(), cut.clone()),
             tracker,
             shutdown,
+            stop,
             cut,
             refused: Throttle::new(),
         }
@@ -82,6 +86,7 @@ impl Server {
             () = self.shutdown.cancelled() => {}
             () = self.accept(listener) => {}
         }
+        self.stop.now();
     }
 
     /// Takes a slot before it accepts, so that connections beyond the cap wait in the kernel.

@@ -30,7 +30,7 @@ pub struct AppState {
     /// Engines, for tokenizing.
     pub host: Arc<AdapterHost>,
     /// Metric families.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// Which placement overrides are allowed.
     pub gates: Placement,
     /// Silence after which a stream sends a comment.

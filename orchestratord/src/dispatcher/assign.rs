@@ -9,7 +9,6 @@ use orchestrator_core::dispatch::{Assignment, assign};
 use orchestrator_core::policy::PoolView;
 use orchestrator_core::task::{Event, step};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::Dispatcher;
 use super::decisions::Decided;
@@ -67,18 +66,17 @@ impl Dispatcher {
         task.state = transition.to;
         task.attempts += 1;
         task.ticket = Some(assignment.ticket);
-        let cancel = CancellationToken::new();
         let facts = Arc::new(facts);
         task.lease = Some(Lease {
             facts: Arc::clone(&facts),
-            cancel: cancel.clone(),
+            run: None,
             held: true,
         });
         let sentence = decided.human.clone();
         task.decision = Some(decided);
         self.planner.started(&facts.pool_id, id, task.demand, now);
         self.tell_started(id, &sentence, now);
-        self.spawn(id, facts, cancel);
+        self.spawn(id, facts);
     }
 
     fn lease(&mut self, pool: &PoolId, now: Instant) -> Option<RunFacts> {
@@ -88,23 +86,28 @@ impl Dispatcher {
         RunFacts::of(&pool.report, replica, address, now)
     }
 
-    fn spawn(&self, id: TaskId, facts: Arc<RunFacts>, cancel: CancellationToken) {
-        let Some(task) = self.tasks.get(&id) else { return };
+    fn spawn(&mut self, id: TaskId, facts: Arc<RunFacts>) {
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return;
+        };
         let run = Run {
             task_id: id,
             job: engine_job(id, task, &facts),
             facts,
             admitted: Arc::clone(&task.admitted),
             log: task.log.clone(),
-            cancel,
             deadline: task.deadline,
             limits: self.options.run,
             correlation: task.correlation.clone(),
         };
         let (host, logs) = (Arc::clone(&self.parts.host), Arc::clone(&self.parts.logs));
-        self.parts
+        let running = self
+            .parts
             .tracker
             .spawn(run.execute(host, logs, self.signals.clone()));
+        if let Some(lease) = &mut task.lease {
+            lease.run = Some(running.abort_handle());
+        }
     }
 
     fn tell_started(&self, id: TaskId, sentence: &str, now: Instant) {

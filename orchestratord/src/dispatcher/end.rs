@@ -288,8 +288,8 @@ impl Dispatcher {
                 tracing::error!(%rejected, task_id = %id, "a terminal frame without its transition");
             }
         }
-        if let Some(lease) = &task.lease {
-            lease.cancel.cancel();
+        if let Some(run) = task.lease.as_ref().and_then(|lease| lease.run.as_ref()) {
+            run.abort();
         }
         self.tasks.retire(id, Instant::now());
         self.dirty = true;

@@ -13,8 +13,8 @@ use api_types::{
 use orchestrator_core::eta::Demand;
 use orchestrator_core::policy::JobSpec;
 use orchestrator_core::queue::Ticket;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::decisions::Decided;
 use crate::receipt::{self, Admitted, RunFacts};
@@ -25,8 +25,8 @@ use crate::task_log::TaskLog;
 pub(super) struct Lease {
     /// Where it runs.
     pub facts: Arc<RunFacts>,
-    /// Stops the run.
-    pub cancel: CancellationToken,
+    /// Stops the run, whose log is sealed.
+    pub run: Option<AbortHandle>,
     /// Whether the slot is still taken.
     pub held: bool,
 }

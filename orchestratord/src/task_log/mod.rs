@@ -212,6 +212,12 @@ impl TaskLog {
         self.lock().is_sealed()
     }
 
+    /// When a frame last came in.
+    #[must_use]
+    pub fn last_append(&self) -> Option<Instant> {
+        self.lock().last_append()
+    }
+
     /// Readers attached now.
     #[must_use]
     pub fn readers(&self) -> usize {

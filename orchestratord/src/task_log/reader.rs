@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use tokio::time::{Instant, Sleep, sleep};
+use http_util::wait::Alarm;
+use tokio::time::Instant;
 
 use super::TaskLog;
 use super::store::Next;
@@ -38,11 +39,12 @@ impl Reader {
     /// The reader as a response body with heartbeats every `heartbeat` of silence.
     #[must_use]
     pub fn into_body(self, heartbeat: Duration) -> ReaderBody {
+        let now = Instant::now();
         ReaderBody {
             reader: self,
             heartbeat,
-            silent_since: Instant::now(),
-            timer: Box::pin(sleep(heartbeat)),
+            last_beat: now,
+            timer: Alarm::at(now + heartbeat),
         }
     }
 
@@ -72,8 +74,9 @@ impl Drop for Reader {
 pub struct ReaderBody {
     reader: Reader,
     heartbeat: Duration,
-    silent_since: Instant,
-    timer: Pin<Box<Sleep>>,
+    /// When the body last said something by itself: its start, or the last comment.
+    last_beat: Instant,
+    timer: Alarm,
 }
 
 impl Body for ReaderBody {
@@ -86,29 +89,27 @@ impl Body for ReaderBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
         match this.reader.poll_bytes(cx) {
-            Poll::Ready(Some(data)) => {
-                this.silent_since = Instant::now();
-                Poll::Ready(Some(Ok(Frame::data(data))))
-            }
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(data) => Poll::Ready(data.map(|data| Ok(Frame::data(data)))),
             Poll::Pending => this.poll_heartbeat(cx),
         }
     }
 }
 
 impl ReaderBody {
-    /// The timer is only moved when it fires: data in between costs no timer operation.
+    /// The timer is only moved when it rings, and the log knows when it last grew: data in between costs no look at a
+    /// clock.
     fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         loop {
-            ready!(self.timer.as_mut().poll(cx));
-            let due = self.silent_since + self.heartbeat;
+            ready!(self.timer.poll_rung(cx));
+            let silent_since = self.reader.log.last_append().max(Some(self.last_beat));
             let now = Instant::now();
+            let due = silent_since.unwrap_or(now) + self.heartbeat;
             if due <= now {
-                self.silent_since = now;
-                self.timer.as_mut().reset(now + self.heartbeat);
+                self.last_beat = now;
+                self.timer.reset(now + self.heartbeat);
                 return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(HEARTBEAT)))));
             }
-            self.timer.as_mut().reset(due);
+            self.timer.reset(due);
         }
     }
 }

@@ -110,6 +110,8 @@ pub(super) struct Store {
     next: u64,
     /// The last frame; once it is there nothing follows.
     terminal: Option<TaskEvent>,
+    /// When a frame last came in.
+    last_append: Option<Instant>,
     /// Readers before this segment jump to it, from `started` on: set by a seal that cuts.
     jump_to: Option<usize>,
     progress: Progress,
@@ -129,6 +131,7 @@ impl Store {
         let first = n.unwrap_or(self.next);
         let count = u64::from(n.is_some());
         self.next = first + count;
+        self.last_append = Some(Instant::now());
         self.cut_segment(first, count, true);
     }
 
@@ -151,6 +154,7 @@ impl Store {
         self.progress.first_token_at.get_or_insert(now);
         self.progress.last_token_at = Some(now);
         self.next = index + count + 1;
+        self.last_append = Some(now);
         self.cut_segment(index + 1, count, !microbatch);
     }
 
@@ -301,6 +305,10 @@ impl Store {
 
     pub(super) fn set_writer_waker(&mut self, waker: &Waker) {
         self.writer = Some(waker.clone());
+    }
+
+    pub(super) const fn last_append(&self) -> Option<Instant> {
+        self.last_append
     }
 
     pub(super) const fn progress(&self) -> &Progress {

@@ -5,11 +5,13 @@
 //! - [`sse`]: the one decoder of `text/event-stream`.
 //! - [`retry`]: capped, jittered retries of idempotent calls.
 //! - [`redact`]: takes credentials out of text that other programs wrote.
+//! - [`wait`]: limits on waiting that cost nothing while they are not reached.
 
 pub mod client;
 pub mod redact;
 pub mod retry;
 pub mod sse;
+pub mod wait;
 
 mod error;
 

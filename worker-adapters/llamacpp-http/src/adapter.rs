@@ -36,8 +36,6 @@ impl LlamaCpp {
             connect_timeout: timeouts.connect,
             // The response head comes with the first token.
             first_byte_timeout: timeouts.first_token,
-            // Silence is measured in tokens, by the stream; bytes may be silent for longer than either of its limits.
-            idle_timeout: timeouts.first_token + timeouts.token_idle,
             pool_idle_timeout: POOL_IDLE,
             request_timeout: Some(timeouts.probe),
             ..ClientOptions::default()

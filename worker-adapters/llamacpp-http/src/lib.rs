@@ -14,6 +14,5 @@ mod frame;
 mod probe;
 mod request;
 mod stream;
-mod watchdog;
 
 pub use adapter::LlamaCpp;

@@ -8,11 +8,11 @@ use std::time::Duration;
 use adapter_api::{AdapterError, AdapterErrorKind, Finish, Timeouts, TokenBatch, TokenStream};
 use futures_util::Stream;
 use http_util::ByteStream;
+use http_util::wait::Watchdog;
 use tokio::time::Instant;
 
 use crate::decoder::{CompletionDecoder, Read};
 use crate::failure;
-use crate::watchdog::Watchdog;
 
 /// Most texts in one go, so that an engine that floods does not keep its reader's thread.
 const MAX_TEXTS: usize = 256;
@@ -40,9 +40,10 @@ impl CompletionStream {
     /// A response whose request was sent at `submitted`.
     pub(crate) fn new(body: ByteStream, submitted: Instant, timeouts: &Timeouts) -> Self {
         Self {
-            body,
+            // Bytes are no progress: the server keeps sending comment lines while it computes nothing.
+            body: body.unwatched(),
             decoder: CompletionDecoder::default(),
-            watchdog: Watchdog::new(submitted, timeouts.first_token),
+            watchdog: Watchdog::since(submitted, timeouts.first_token),
             token_idle: timeouts.token_idle,
             phase: Phase::Prefill,
         }

@@ -29,7 +29,7 @@ impl Head {
         let text = std::str::from_utf8(head).context("a response head that is not UTF-8")?;
         let mut lines = text.split("\r\n");
         let status = status(lines.next().unwrap_or_default())?;
-        let (mut framing, mut closes) = (None, false);
+        let (mut framing, mut closes, mut llama_cpp) = (None, false, false);
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             let value = value.trim();
             match name.to_ascii_lowercase().as_str() {
@@ -37,6 +37,7 @@ impl Head {
                 "transfer-encoding" if value.eq_ignore_ascii_case("chunked") => {
                     framing = Some(Framing::Chunked);
                 }
+                "server" => llama_cpp = value == "llama.cpp",
                 "connection" => closes = value.eq_ignore_ascii_case("close"),
                 _ => {}
             }
@@ -45,7 +46,8 @@ impl Head {
         Ok(Self {
             status,
             framing,
-            closes,
+            // That server closes the connection of a stream, whatever it promises.
+            closes: closes || (llama_cpp && framing == Framing::Chunked),
         })
     }
 }

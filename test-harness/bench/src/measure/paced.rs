@@ -101,7 +101,7 @@ impl Pacing {
             .push(within_limit(self.run(&rig.engine.direct, known)).await?);
         for which in Which::in_turn(number) {
             let relay = rig.relay(which);
-            let watch = Watch::start(rig, relay)?;
+            let watch = Watch::start(rig, which)?;
             let (ages, cpu_us) = cpu_us(relay, self.run(&relay.target, known)).await?;
             rounds.quiet.look(&watch)?;
             let cpu_us_per_token = cpu_us / f64::from(self.streams * self.tokens);

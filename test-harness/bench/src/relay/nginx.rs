@@ -1,4 +1,5 @@
-//! nginx as a relay that copies bytes: no buffering, connections to the engine kept, one process.
+//! nginx as a relay that copies bytes: no buffering, one process, and like the orchestrator one connection to the engine
+//! per stream, because llama.cpp's server closes it after each, whatever it promises.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -84,16 +85,12 @@ http {{
     uwsgi_temp_path {folder}/nginx-uwsgi;
     scgi_temp_path {folder}/nginx-scgi;
     keepalive_requests 1000000;
-    upstream engine {{
-        server {engine};
-        keepalive 64;
-    }}
     server {{
         listen {listen};
         location / {{
-            proxy_pass http://engine;
+            proxy_pass http://{engine};
             proxy_http_version 1.1;
-            proxy_set_header Connection \"\";
+            proxy_set_header Connection close;
             proxy_buffering off;
             proxy_read_timeout 1h;
         }}
@@ -113,7 +110,8 @@ mod tests {
         let text = configuration(Path::new("/f"), listen, engine);
         for line in [
             "listen 127.0.0.1:1;",
-            "server 127.0.0.1:2;",
+            "proxy_pass http://127.0.0.1:2;",
+            "proxy_set_header Connection close;",
             "proxy_buffering off;",
             "access_log off;",
         ] {

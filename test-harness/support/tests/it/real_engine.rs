@@ -12,6 +12,8 @@ use test_harness_support::scripted_engine::{Launch, Script, ScriptedEngine};
 use test_harness_support::sse::{Event, SseReader};
 use test_harness_support::wait::{Look, wait_for};
 
+use super::scripted_engine::closes_after;
+
 /// The server is a second's work for Python alone, and test machines are busy.
 const LONG: Duration = Duration::from_secs(120);
 
@@ -244,4 +246,11 @@ async fn the_scripted_engine_writes_what_the_real_one_writes() {
             "{request:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn the_real_server_closes_the_connection_of_a_stream_against_its_word() {
+    let engine = start().await;
+    assert!(closes_after(engine.address, &completion(true)).await);
+    assert!(!closes_after(engine.address, &completion(false)).await);
 }

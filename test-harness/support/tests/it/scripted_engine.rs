@@ -411,3 +411,22 @@ async fn a_refused_completion_is_a_plain_error() {
     };
     assert_eq!(answer.status, 503);
 }
+
+/// Whether the server closes the connection of a completion that it has promised to keep.
+pub(crate) async fn closes_after(address: SocketAddr, request: &Call) -> bool {
+    let mut connection = Connection::open(address).await.unwrap();
+    connection.send(&request.bytes("engine")).await.unwrap();
+    let answer = connection.answer().await.unwrap();
+    assert_eq!(answer.head.header("keep-alive"), Some("timeout=5, max=100"));
+    // A closed connection may take the next request, but never answers it.
+    let next = connection.send(&Call::get("/health").bytes("engine")).await;
+    next.is_err() || connection.answer().await.is_err()
+}
+
+#[tokio::test]
+async fn the_connection_of_a_stream_is_closed_against_the_servers_word() {
+    let engine = ScriptedEngine::start(Script::default()).await.unwrap();
+    assert!(closes_after(engine.address(), &streamed("x")).await);
+    let whole = completion(json!({"prompt": "x", "stream": false}));
+    assert!(!closes_after(engine.address(), &whole).await);
+}

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::{HttpError, Target};
+use crate::wait::Watchdog;
 
 /// A response whose body is still to be read. The status is 2xx.
 #[derive(Debug)]
@@ -28,7 +28,9 @@ pub struct StreamResponse {
 #[derive(Debug)]
 pub struct ByteStream {
     state: State,
-    silence: Silence,
+    /// The HTTP library's own read timeout is not used: it also limits the wait for the response head, and it counts
+    /// the reader's pauses as silence of the peer.
+    silence: Option<Watchdog>,
     received: u64,
     target: Target,
 }
@@ -43,9 +45,18 @@ impl ByteStream {
     pub(super) fn new(body: reqwest::Body, idle_timeout: Duration, target: Target) -> Self {
         Self {
             state: State::Open(body),
-            silence: Silence::new(idle_timeout),
+            silence: Some(Watchdog::new(idle_timeout)),
             received: 0,
             target,
+        }
+    }
+
+    /// Without the idle limit: for a reader that knows better what progress is, and measures its absence itself.
+    #[must_use]
+    pub fn unwatched(self) -> Self {
+        Self {
+            silence: None,
+            ..self
         }
     }
 
@@ -65,7 +76,9 @@ impl ByteStream {
             let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
                 break;
             };
-            self.silence.broken();
+            if let Some(silence) = &mut self.silence {
+                silence.restart(silence.limit());
+            }
             match frame {
                 None => return Poll::Ready(None),
                 Some(Err(e)) => {
@@ -85,7 +98,10 @@ impl ByteStream {
                 }
             }
         }
-        let limit = ready!(self.silence.poll_exceeded(cx));
+        let Some(silence) = &mut self.silence else {
+            return Poll::Pending;
+        };
+        let limit = ready!(silence.poll_exceeded(cx));
         let (target, bytes_received) = (self.target.clone(), self.received);
         Poll::Ready(Some(Err(HttpError::IdleTimeout {
             target,
@@ -104,44 +120,6 @@ impl Stream for ByteStream {
             self.state = State::Ended;
         }
         Poll::Ready(item)
-    }
-}
-
-/// Measures how long a reader has been kept waiting. The HTTP library's own read timeout is not used: it also limits
-/// the wait for the response head, and it counts the reader's pauses as silence of the peer.
-///
-/// One timer serves many waits: it is moved when it fires early, not at every piece of body.
-#[derive(Debug)]
-struct Silence {
-    limit: Duration,
-    since: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Silence {
-    fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            since: None,
-            timer: None,
-        }
-    }
-
-    fn broken(&mut self) {
-        self.since = None;
-    }
-
-    /// Ready with the limit once the present wait has lasted that long.
-    fn poll_exceeded(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
-        let deadline = *self.since.get_or_insert_with(Instant::now) + self.limit;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= deadline {
-                return Poll::Ready(self.limit);
-            }
-            timer.as_mut().reset(deadline);
-        }
     }
 }
 

@@ -84,12 +84,21 @@ pub(super) async fn serve(
     };
     entry.got_slot();
     let mut run = Run::new(engine, script, job, entry, lease);
-    let ended = if run.job.settings.stream {
-        streaming::serve(&mut run, connection, request, keep).await
+    if run.job.settings.stream {
+        let ended = streaming::serve(&mut run, connection, request, keep).await;
+        closed_after_a_stream(run.end(ended))
     } else {
-        serve_whole(&mut run, connection, request, keep).await
-    };
-    run.end(ended)
+        let ended = serve_whole(&mut run, connection, request, keep).await;
+        run.end(ended)
+    }
+}
+
+/// The real server announces that it keeps the connection of a stream, and closes it.
+fn closed_after_a_stream(after: After) -> After {
+    match after {
+        After::Next | After::Close => After::Close,
+        After::Reset => After::Reset,
+    }
 }
 
 fn admit(engine: &Engine, script: &Script, request: &Request) -> Result<Job, Refusal> {

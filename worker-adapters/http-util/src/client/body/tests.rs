@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use futures_util::stream;
 use http::Method;
-use tokio::time::{advance, sleep};
+use tokio::time::{Instant, advance, sleep};
 use url::Url;
 
 use super::*;
@@ -67,5 +67,13 @@ async fn a_reader_that_pauses_does_not_use_up_the_limit() -> anyhow::Result<()> 
         assert!(body.chunk().await?.is_some());
         advance(10 * IDLE).await;
     }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unwatched_body_may_be_silent_for_ever() -> anyhow::Result<()> {
+    let mut body = body(vec![1000 * IDLE])?.unwatched();
+    assert!(body.chunk().await?.is_some());
+    assert!(tokio::time::timeout(1000 * IDLE, body.chunk()).await.is_err());
     Ok(())
 }
