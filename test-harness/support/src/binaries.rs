@@ -126,10 +126,20 @@ const BUILD: [&str; 6] = [
     "--message-format=json-render-diagnostics",
 ];
 
+/// Cargo describes the test's own package in these variables. Build scripts that watch them (ring's does) would
+/// otherwise run again, and everything above them compile again, at each change between a test and a build.
+fn described_by_cargo(name: &str) -> bool {
+    name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+}
+
 fn build() -> Result<HashMap<String, PathBuf>, BuildError> {
     let cargo = variable("CARGO").unwrap_or_else(|| "cargo".into());
     let command = format!("cargo {}", BUILD.join(" "));
-    let output = Command::new(cargo)
+    let mut build = Command::new(cargo);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| described_by_cargo(&name.to_string_lossy())) {
+        build.env_remove(name);
+    }
+    let output = build
         .args(BUILD)
         .current_dir(workspace_root())
         .stdin(Stdio::null())
