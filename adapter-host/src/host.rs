@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use adapter_api::{AdapterError, AdapterErrorKind, EngineProps, Health, Job, TokenStream};
-use api_types::{PoolId, ReplicaId};
+use api_types::{Message, PoolId, ReplicaId};
 use narration_core::Narration;
 
 use crate::breaker::{Breaker, BreakerOptions};
@@ -125,6 +125,18 @@ impl AdapterHost {
     /// [`AdapterError`] when the replica is not bound or the engine does not answer.
     pub async fn count_tokens(&self, target: &Target, text: &str) -> Result<Option<u32>, AdapterError> {
         self.find(target)?.adapter.count_tokens(text).await
+    }
+
+    /// Counts the tokens of a conversation as the model's template renders it; `None` where the engine cannot tell.
+    ///
+    /// # Errors
+    /// [`AdapterError`] when the replica is not bound, the engine does not answer, or its template refuses the messages.
+    pub async fn count_chat_tokens(
+        &self,
+        target: &Target,
+        messages: &[Message],
+    ) -> Result<Option<u32>, AdapterError> {
+        self.find(target)?.adapter.count_chat_tokens(messages).await
     }
 
     /// Every replica that is bound, by id, with what is known of it. Asks no engine.

@@ -122,6 +122,7 @@ pub fn end(
         kv_warmth: finish
             .and_then(|f| f.cached_tokens)
             .is_some_and(|cached| cached > 0),
+        result: finish.and_then(|f| f.result.clone()),
     }
 }
 

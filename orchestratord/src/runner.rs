@@ -4,6 +4,7 @@
 //! which reports to the dispatcher on every way out, a panic included (invariant 6).
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use adapter_api::{AdapterError, AdapterErrorKind, Finish, Job, TokenBatch, TokenStream};
 use adapter_host::AdapterHost;
-use api_types::{CorrelationId, EndEvent, ErrorBody, ErrorCode, FinishReason, TaskEvent, TaskId};
+use api_types::{CorrelationId, EndEvent, ErrorBody, ErrorCode, FinishReason, TaskEvent, TaskId, TaskResult};
 use http_util::wait::Alarm;
 use tokio::time::{Instant, timeout};
 
@@ -125,7 +126,10 @@ impl Run {
 
     async fn drive(&self, host: &AdapterHost, logs: &EngineLogs) -> RunOutcome {
         match self.stream(host).await {
-            Ok(Exit::Finished(finish)) => self.end(receipt::reason_of(finish.cause), Some(finish)),
+            Ok(Exit::Finished(finish)) => match self.oversized(&finish) {
+                Some(body) => self.fail(body),
+                None => self.end(receipt::reason_of(finish.cause), Some(finish)),
+            },
             Ok(Exit::Length) => self.end(FinishReason::Length, None),
             Ok(Exit::Deadline) => self.end(FinishReason::Deadline, None),
             Ok(Exit::SealedElsewhere) => RunOutcome::SealedElsewhere,
@@ -205,6 +209,16 @@ impl Run {
         }
     }
 
+    /// A result must fit into the task's log like any other output (ORCH-3525). Asking for less helps, so it is the
+    /// request that is refused.
+    fn oversized(&self, finish: &Finish) -> Option<ErrorBody> {
+        let (bytes, max_bytes) = (encoded_bytes(finish.result.as_deref()?), self.log.max_bytes());
+        let message = format!(
+            "inputs: the result has {bytes} bytes, at most {max_bytes} are allowed; ask for fewer at a time"
+        );
+        (bytes > max_bytes).then(|| ErrorBody::new(ErrorCode::InvalidParams, message))
+    }
+
     fn end(&self, reason: FinishReason, finish: Option<Finish>) -> RunOutcome {
         let mut event = None;
         let sealed = self.log.seal(false, |progress| {
@@ -266,4 +280,39 @@ enum Exit {
 
 async fn next_batch(stream: &mut dyn TokenStream, batch: &mut TokenBatch) -> Result<(), AdapterError> {
     poll_fn(|cx| stream.poll_next(cx, batch)).await
+}
+
+/// Bytes of a result as it is sent, without making them.
+fn encoded_bytes(result: &TaskResult) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Results are numbers and always have a JSON form; one without would count as too large.
+    serde_json::to_writer(&mut count, result).map_or(usize::MAX, |()| count.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_as_long_as_its_json() {
+        let result = TaskResult::Embedding {
+            dimensions: 3,
+            embeddings: vec![vec![0.5, -1.25e-9, 3.0]; 4],
+        };
+        assert_eq!(
+            encoded_bytes(&result),
+            serde_json::to_string(&result).unwrap().len()
+        );
+    }
 }

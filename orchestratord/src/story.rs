@@ -1,6 +1,6 @@
 //! The sentences of a task's story that more than one place tells: in its stream and in the log.
 
-use api_types::{EndEvent, FinishReason, NarrationEvent};
+use api_types::{EndEvent, FinishReason, NarrationEvent, TaskResult};
 
 /// Who tells it.
 pub const ACTOR: &str = "orchestratord";
@@ -21,6 +21,15 @@ pub fn event(action: &'static str, human: String) -> NarrationEvent {
 /// How a task that got its `end` ended.
 #[must_use]
 pub fn end_sentence(end: &EndEvent) -> String {
+    match end.result.as_deref() {
+        Some(TaskResult::Embedding { embeddings, .. }) => {
+            return format!("Embeds {} inputs of {} tokens.", embeddings.len(), end.tokens_in);
+        }
+        Some(TaskResult::Rerank { scores }) => {
+            return format!("Scores {} inputs of {} tokens.", scores.len(), end.tokens_in);
+        }
+        None => {}
+    }
     let why = match end.finish_reason {
         FinishReason::Stop => "at its own end",
         FinishReason::Length => "at its token limit",

@@ -34,3 +34,7 @@ mod startup;
 mod stream;
 #[path = "it/whole_system.rs"]
 mod whole_system;
+#[path = "it/workloads.rs"]
+mod workloads;
+#[path = "it/workloads_real.rs"]
+mod workloads_real;

@@ -8,7 +8,7 @@ use api_types::model_ref::{ModelRef, ModelRefKind};
 use config_schema::{Environment, Pool as PoolConfig, PoolManagerd};
 use secrecy::SecretString;
 
-use crate::engine::command::EngineSpec;
+use crate::engine::command::{EngineMode, EngineSpec};
 use crate::engine::output::RingLimits;
 use crate::facts::{FileWatcher, Location, Role, WatchedFile};
 use crate::pool::{Pool, PoolSpec};
@@ -126,6 +126,7 @@ impl<'a> Assembly<'a> {
         EngineSpec {
             alias: config.model_id.to_string(),
             devices: devices(config),
+            mode: EngineMode::of(&config.workloads),
             slots: config.slots.get_u32(),
             ctx: config.ctx.get_u32(),
             extra_args: config.args.clone(),
@@ -168,6 +169,7 @@ fn spec(config: &PoolConfig) -> PoolSpec {
         model_id: config.model_id.clone(),
         model_ref: config.model.clone(),
         devices: devices(config),
+        workloads: config.workloads.clone(),
         ctx: config.ctx.get_u32(),
         deterministic: is_deterministic(config),
     }

@@ -29,14 +29,13 @@ pub struct PoolSpec {
     pub model_ref: ModelRef,
     /// GPU UUIDs.
     pub devices: Vec<String>,
+    /// What it serves; its engines are started for it and asked about it before they count as ready.
+    pub workloads: Vec<Workload>,
     /// Context per slot, tokens.
     pub ctx: u32,
     /// Whether its settings make output reproducible.
     pub deterministic: bool,
 }
-
-/// What llama.cpp's server does as it is started here.
-const WORKLOADS: [Workload; 2] = [Workload::Completion, Workload::Chat];
 
 /// The pool's configuration is read at the start of the daemon and never changes under it.
 const CONFIG_GENERATION: u64 = 1;
@@ -155,7 +154,7 @@ impl Pool {
             model_bytes: inputs.model.map(|model| model.size),
             ctx_max: reported_ctx(&views).unwrap_or(self.spec.ctx),
             device_mask: self.spec.devices.clone(),
-            supported_workloads: WORKLOADS.to_vec(),
+            supported_workloads: self.spec.workloads.clone(),
             deterministic: self.spec.deterministic,
             generation: CONFIG_GENERATION,
             draining,

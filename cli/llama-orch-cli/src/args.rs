@@ -1,7 +1,9 @@
 //! What can be typed. Parsing only: every value is checked as far as that needs no daemon.
 
 mod duration;
+mod placement;
 mod task;
+mod whole;
 
 use std::path::PathBuf;
 
@@ -11,7 +13,9 @@ use secrecy::SecretString;
 
 use crate::exit;
 
+pub use placement::PlacementArgs;
 pub use task::TaskArgs;
+pub use whole::{EmbedArgs, RerankArgs, WholeArgs};
 
 /// Submit tasks to a llama-orch orchestrator, stream their text, see what runs where.
 ///
@@ -58,6 +62,10 @@ pub struct Global {
 pub enum Command {
     /// Submit a task and stream its text. Ctrl-C cancels the task; pressed again, it leaves at once
     Run(Box<TaskArgs>),
+    /// Turn texts into vectors: one line of JSON a text, in their order
+    Embed(Box<EmbedArgs>),
+    /// Rank documents against a query: score, place and document, best first
+    Rerank(Box<RerankArgs>),
     /// Submit, follow, cancel and list tasks
     #[command(subcommand)]
     Task(TaskCommand),
@@ -149,6 +157,8 @@ mod tests {
     fn help_texts() {
         insta::assert_snapshot!("help", help(&[]));
         insta::assert_snapshot!("help_run", help(&["run"]));
+        insta::assert_snapshot!("help_embed", help(&["embed"]));
+        insta::assert_snapshot!("help_rerank", help(&["rerank"]));
         insta::assert_snapshot!("help_task", help(&["task"]));
         insta::assert_snapshot!("help_task_stream", help(&["task", "stream"]));
         insta::assert_snapshot!("help_task_explain", help(&["task", "explain"]));

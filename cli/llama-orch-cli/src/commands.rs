@@ -65,6 +65,8 @@ fn configuration(global: &Global, environment: &Environment) -> Result<ClientCon
 pub(crate) async fn perform(session: &Session<'_>, command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::Run(task) => run::run(session, task).await,
+        Command::Embed(args) => run::embed(session, args).await,
+        Command::Rerank(args) => run::rerank(session, args).await,
         Command::Task(command) => task::perform(session, command).await,
         Command::Pools => list::pools(session).await,
         Command::Pool(PoolCommand::Health { pool }) => list::pool_health(session, pool).await,

@@ -30,6 +30,8 @@ pub(crate) struct Console {
     status_shown: Cell<bool>,
     /// Data on the terminal has not ended its line.
     mid_line: Cell<bool>,
+    /// An aside has not ended its line.
+    mid_aside: Cell<bool>,
 }
 
 impl Console {
@@ -47,6 +49,7 @@ impl Console {
             err_is_terminal: io::stderr().is_terminal(),
             status_shown: Cell::new(false),
             mid_line: Cell::new(false),
+            mid_aside: Cell::new(false),
         }
     }
 
@@ -70,7 +73,7 @@ impl Console {
     /// Data: written as it is and flushed. Waits in a thread of its own, so that a reader that pauses does not keep
     /// Ctrl-C from being noticed.
     pub(crate) async fn out(&self, bytes: Vec<u8>) -> Result<(), Failure> {
-        if self.status_shown.get() {
+        if self.status_shown.get() || self.mid_aside.get() {
             self.err("");
         }
         self.mid_line
@@ -97,6 +100,21 @@ impl Console {
         if !self.quiet {
             self.err(&format!("{ASIDE}{line}{ASIDE:#}\n"));
         }
+    }
+
+    /// Text for people that goes on until something else is said; nothing with `--quiet`.
+    pub(crate) fn aside(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        let goes_on = self.mid_aside.replace(false);
+        if goes_on {
+            let mut err = AutoStream::new(io::stderr().lock(), self.colors);
+            let _nobody_to_tell = write!(err, "{ASIDE}{text}{ASIDE:#}").and_then(|()| err.flush());
+        } else {
+            self.err(&format!("{ASIDE}{text}{ASIDE:#}"));
+        }
+        self.mid_aside.set(!text.ends_with('\n'));
     }
 
     /// A line for people that the next output replaces; only on a terminal that can wipe a line.
@@ -146,7 +164,8 @@ impl Console {
         } else {
             ""
         };
+        let aside = if self.mid_aside.replace(false) { "\n" } else { "" };
         let mut err = AutoStream::new(io::stderr().lock(), self.colors);
-        let _nobody_to_tell = write!(err, "{wipe}{end}{text}").and_then(|()| err.flush());
+        let _nobody_to_tell = write!(err, "{wipe}{end}{aside}{text}").and_then(|()| err.flush());
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod events;
 pub(crate) mod failure;
 pub(crate) mod nodes;
 pub(crate) mod pools;
+mod result;
 pub(crate) mod table;
 pub(crate) mod tasks;
 mod text;

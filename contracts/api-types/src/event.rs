@@ -1,6 +1,8 @@
 //! Stream events. An enum, never a string kind; the SSE event name and the JSON data of each are
 //! fixed by the HTTP contract.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,6 +10,7 @@ use utoipa::ToSchema;
 use crate::error::ErrorBody;
 use crate::ids::{CorrelationId, ModelId, PoolId, ReplicaId, TaskId};
 use crate::model_ref::ModelRef;
+use crate::result::TaskResult;
 use crate::task::EngineKind;
 
 /// How a stream ended without an error.
@@ -61,13 +64,59 @@ pub struct StartedEvent {
     pub correlation_id: CorrelationId,
 }
 
+/// What the text of a token is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenKind {
+    /// The answer.
+    #[default]
+    Text,
+    /// What the model thinks before it answers, where the engine tells it apart.
+    Reasoning,
+    /// The engine's JSON of a tool call that the model asks for.
+    ToolCall,
+}
+
+impl TokenKind {
+    /// The wire name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Reasoning => "reasoning",
+            Self::ToolCall => "tool_call",
+        }
+    }
+
+    /// Whether it is the answer itself, which is not said on the wire.
+    #[must_use]
+    pub const fn is_text(&self) -> bool {
+        matches!(self, Self::Text)
+    }
+}
+
 /// One piece of output text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenEvent {
     /// The text; never a broken UTF-8 character.
     pub t: String,
-    /// 0, 1, 2… without gap or repeat.
+    /// 0, 1, 2… without gap or repeat, whatever the kind.
     pub i: u64,
+    /// Absent: the answer's text. Only chats have other kinds.
+    #[serde(default, skip_serializing_if = "TokenKind::is_text")]
+    pub kind: TokenKind,
+}
+
+impl TokenEvent {
+    /// A token of the answer.
+    #[must_use]
+    pub fn text(i: u64, t: impl Into<String>) -> Self {
+        Self {
+            t: t.into(),
+            i,
+            kind: TokenKind::Text,
+        }
+    }
 }
 
 /// Live numbers of a task, at dispatch and then at a bounded cadence.
@@ -165,6 +214,30 @@ pub struct EndEvent {
     pub replica_id: Option<ReplicaId>,
     /// Whether the engine reused cached prompt tokens.
     pub kv_warmth: bool,
+    /// The answer of a workload that writes no tokens. Shared, because it may be large and is handed on several times.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "shared")]
+    #[schema(value_type = Option<TaskResult>)]
+    pub result: Option<Arc<TaskResult>>,
+}
+
+/// A shared value on the wire: the value itself.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        value: &Option<Arc<T>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.as_deref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Arc<T>>, D::Error> {
+        Ok(Option::<T>::deserialize(deserializer)?.map(Arc::new))
+    }
 }
 
 /// One event of `GET /v1/tasks/{id}/stream`.

@@ -14,20 +14,23 @@ pub mod log;
 pub mod model_ref;
 pub mod placement;
 pub mod pool;
+pub mod result;
 pub mod task;
 mod validate;
 
 pub use error::{ErrorBody, ErrorCode, PolicyLabel};
 pub use event::{
     EndEvent, FinishReason, MetricsEvent, NarrationEvent, Phase, StartedEvent, TaskEvent, TokenEvent,
+    TokenKind,
 };
 pub use ids::{CorrelationId, EngineId, ModelId, NodeId, PoolId, ReplicaId, SessionId, TaskId};
 pub use list::{NodeList, PoolList, TaskList, TaskQuery};
 pub use log::LogFormat;
 pub use model_ref::{ModelRef, ModelRefError};
 pub use placement::{PlacementMode, PlacementOverrides};
+pub use result::{RerankScore, TaskResult};
 pub use task::{
-    Determinism, EngineKind, KvHint, OutputMode, Priority, Sampling, TaskReceipt, TaskRequest, TaskState,
-    TaskStatus, Workload,
+    Determinism, EngineKind, KvHint, Message, OutputMode, Priority, Role, Sampling, TaskReceipt, TaskRequest,
+    TaskState, TaskStatus, Workload,
 };
 pub use validate::{FieldError, Limits};

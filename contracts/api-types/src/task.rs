@@ -149,14 +149,39 @@ impl TaskState {
 #[schema(value_type = String, examples("text", "json", "edits"))]
 pub struct OutputMode(pub String);
 
+closed_set!(
+    /// Who speaks in a chat.
+    Role {
+        /// The application, to the model.
+        System = "system",
+        /// The person.
+        User = "user",
+        /// The model.
+        Assistant = "assistant",
+        /// A tool that the model has asked for.
+        Tool = "tool",
+    }
+);
+
 /// One message of a chat.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Message {
-    /// system, user, assistant or tool.
-    pub role: String,
+    /// Who speaks.
+    pub role: Role,
     /// The text.
     pub content: String,
+}
+
+impl Message {
+    /// A message.
+    #[must_use]
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self {
+            role,
+            content: content.into(),
+        }
+    }
 }
 
 /// Sampling parameters; absent ones take the engine's documented default.
@@ -202,10 +227,12 @@ pub struct TaskRequest {
     /// The text to continue (`workload: completion`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// The conversation (`workload: chat`).
+    /// The conversation (`workload: chat`): 1 to 1024 messages with at most 1048576 bytes of text in all. The model's own
+    /// template turns it into a prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<Message>>,
-    /// The texts to embed or rank (`workload: embedding` or `rerank`).
+    /// The texts to embed or rank (`workload: embedding` or `rerank`): 1 to 2048, none empty, at most 1048576 bytes in
+    /// all, `query` included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Vec<String>>,
     /// What `inputs` are ranked against (`workload: rerank`).
@@ -223,7 +250,8 @@ pub struct TaskRequest {
     /// Context the task needs, tokens (prompt and output together).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ctx: Option<u32>,
-    /// Most tokens to generate.
+    /// Most tokens to generate. Like `expected_tokens`, `seed`, `sampler_profile_version` and `sampling`, for workloads
+    /// that generate: completion and chat.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
     /// interactive unless said otherwise.
@@ -279,6 +307,29 @@ pub struct TaskReceipt {
     pub pool_id: Option<PoolId>,
     /// Where the stream is.
     pub stream_url: String,
+}
+
+impl Workload {
+    /// Whether the engine writes tokens; else the answer is in `end.result` as a whole.
+    #[must_use]
+    pub const fn generates(self) -> bool {
+        matches!(self, Self::Completion | Self::Chat)
+    }
+}
+
+impl TaskRequest {
+    /// Bytes of everything the engine shall read.
+    #[must_use]
+    pub fn input_bytes(&self) -> usize {
+        let len = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let messages = self
+            .messages
+            .iter()
+            .flatten()
+            .map(|message| message.content.len());
+        let inputs = self.inputs.iter().flatten().map(String::len);
+        len(&self.prompt) + len(&self.query) + messages.chain(inputs).sum::<usize>()
+    }
 }
 
 /// Tokens counted by the engine.

@@ -4,13 +4,19 @@
 use std::fmt;
 
 use crate::placement::{PlacementMode, PlacementOverrides};
-use crate::task::{Sampling, TaskRequest, Workload};
+use crate::task::{Sampling, TaskRequest};
+
+mod input;
 
 /// Bounds that hold whatever the model. Beyond them a request is a mistake or an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest prompt, bytes.
+    /// Longest prompt, bytes; also all messages of a chat together, and all inputs with their query.
     pub prompt_bytes: usize,
+    /// Most messages of a chat.
+    pub messages: usize,
+    /// Most inputs to embed or rank.
+    pub inputs: usize,
     /// Most stop texts.
     pub stops: usize,
     /// Longest stop text, bytes.
@@ -25,6 +31,8 @@ impl Limits {
     /// The contract's bounds.
     pub const CONTRACT: Self = Self {
         prompt_bytes: 1 << 20,
+        messages: 1024,
+        inputs: 2048,
         stops: 16,
         stop_bytes: 256,
         placement_pools: 64,
@@ -66,6 +74,7 @@ impl TaskRequest {
     /// The first [`FieldError`] in field order.
     pub fn validate(&self, limits: &Limits) -> Checked {
         self.check_input(limits)?;
+        self.check_generation()?;
         ensure(self.ctx != Some(0), "ctx", || "must be at least 1 token".into())?;
         ensure(self.max_tokens != Some(0), "max_tokens", || {
             "must be at least 1".into()
@@ -83,51 +92,6 @@ impl TaskRequest {
         self.placement
             .as_ref()
             .map_or(Ok(()), |placement| placement.validate(limits))
-    }
-
-    fn check_input(&self, limits: &Limits) -> Checked {
-        let wants = match self.workload {
-            Workload::Completion => "prompt",
-            Workload::Chat => "messages",
-            Workload::Embedding | Workload::Rerank => "inputs",
-        };
-        for (field, given) in [
-            ("prompt", self.prompt.is_some()),
-            ("messages", self.messages.is_some()),
-            ("inputs", self.inputs.is_some()),
-        ] {
-            ensure(given == (field == wants), field, || {
-                if given {
-                    format!(
-                        "does not belong to workload {}, which takes {wants}",
-                        self.workload
-                    )
-                } else {
-                    format!("is required for workload {}", self.workload)
-                }
-            })?;
-        }
-        let rerank = self.workload == Workload::Rerank;
-        ensure(self.query.is_some() == rerank, "query", || {
-            "is required for workload rerank, and only for it".into()
-        })?;
-        ensure(self.prompt.as_deref() != Some(""), "prompt", || {
-            "must not be empty".into()
-        })?;
-        ensure(
-            self.messages.as_ref().is_none_or(|m| !m.is_empty()),
-            "messages",
-            || "must not be empty".into(),
-        )?;
-        ensure(
-            self.inputs.as_ref().is_none_or(|m| !m.is_empty()),
-            "inputs",
-            || "must not be empty".into(),
-        )?;
-        let bytes = self.prompt.as_ref().map_or(0, String::len);
-        ensure(bytes <= limits.prompt_bytes, "prompt", || {
-            format!("has {bytes} bytes, at most {} are allowed", limits.prompt_bytes)
-        })
     }
 }
 
@@ -217,6 +181,7 @@ impl PlacementOverrides {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::Workload;
 
     fn parse(json: serde_json::Value) -> Result<TaskRequest, String> {
         let request: TaskRequest = serde_json::from_value(json).map_err(|e| e.to_string())?;

@@ -79,6 +79,7 @@ fn pool(pool: &Pool, at: &dyn Fn(&str) -> String, checks: &mut Checks<'_>) {
             pool.engine
         ),
     );
+    workloads(pool, at, checks);
     devices(pool, at, checks);
     checks.ensure(
         program(&pool.binary),
@@ -93,6 +94,22 @@ fn pool(pool: &Pool, at: &dyn Fn(&str) -> String, checks: &mut Checks<'_>) {
     );
     args(pool, at, checks);
     env(pool, at, checks);
+}
+
+/// An engine either generates text or computes vectors or scores: llama-server's flags for the latter are for models
+/// made for it, and change how the whole server works.
+fn workloads(pool: &Pool, at: &dyn Fn(&str) -> String, checks: &mut Checks<'_>) {
+    let key = at(".workloads");
+    let listed = &pool.workloads;
+    let distinct: BTreeSet<_> = listed.iter().collect();
+    checks.ensure(distinct.len() == listed.len(), &key, "names a workload twice");
+    let alone = listed.len() == 1;
+    let generates = listed.iter().all(|workload| workload.generates());
+    checks.ensure(
+        alone || (generates && !listed.is_empty()),
+        &key,
+        "must be completion and chat (together or one of them), or embedding alone, or rerank alone",
+    );
 }
 
 fn devices(pool: &Pool, at: &dyn Fn(&str) -> String, checks: &mut Checks<'_>) {

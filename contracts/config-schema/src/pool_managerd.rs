@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use api_types::{EngineKind, ModelId, ModelRef, NodeId, PoolId};
+use api_types::{EngineKind, ModelId, ModelRef, NodeId, PoolId, Workload};
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize, Serializer};
@@ -67,6 +67,10 @@ pub struct Pool {
     /// The name clients use. Default: the last part of `model` without `.gguf`.
     #[schemars(with = "Option<ModelId>")]
     pub model_id: ModelId,
+    /// What the pool serves: completion and chat (together or one of them), or embedding, or rerank. The engine is
+    /// started for just that. Default: completion and chat.
+    #[serde(default = "default_workloads")]
+    pub workloads: Vec<Workload>,
     /// UUIDs of the GPUs the engine may see; at least one.
     pub devices: Vec<GpuUuid>,
     /// Requests one replica works on at a time. Default 1: every slot costs its own KV cache.
@@ -103,6 +107,10 @@ pub struct Pool {
     /// Pauses between starts.
     #[serde(default)]
     pub restart: Restart,
+}
+
+fn default_workloads() -> Vec<Workload> {
+    vec![Workload::Completion, Workload::Chat]
 }
 
 fn default_binary() -> PathBuf {

@@ -1,26 +1,16 @@
 //! What happens to a task request before the dispatcher sees it: field rules, policy gates, and
-//! the prompt's length.
+//! the length of its input.
 
-use std::time::Duration;
-
-use adapter_host::Target;
 use api_types::{
-    ErrorCode, Limits, PlacementMode, PlacementOverrides, PolicyLabel, PoolId, TaskReceipt, TaskRequest,
+    ErrorCode, Limits, PlacementMode, PlacementOverrides, PolicyLabel, TaskReceipt, TaskRequest,
 };
 use config_schema::Placement;
 use http_front::{ApiError, RequestContext};
-use tokio::time::timeout;
 
 use super::AppState;
+use super::measure::{self, InputTokens};
 use super::tasks::gone;
-use crate::dispatcher::{Admission, Admitted, PromptTokens};
-
-/// Tokens a tokenizer may add to a text: begin and end markers, and the leading space that some
-/// vocabularies put before the first word.
-const MARKER_TOKENS: u32 = 4;
-
-/// How long an engine may take to count a prompt.
-const COUNT_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::dispatcher::{Admission, Admitted, Tokenizer};
 
 /// Validates, gates, counts where needed, and admits.
 ///
@@ -32,19 +22,18 @@ pub(super) async fn admit(
     request: TaskRequest,
 ) -> Result<TaskReceipt, ApiError> {
     check(state, &request)?;
-    let at_most = at_most_tokens(&request);
-    match offer(state, &context, request.clone(), PromptTokens::AtMost(at_most)).await? {
+    let bounds = measure::bounds(&request);
+    match offer(state, &context, request.clone(), bounds).await? {
         Admitted::Receipt(receipt) => Ok(receipt),
         Admitted::Refused(body) => Err((*body).into()),
-        Admitted::Count { pool_id, replica_id } => {
-            let target = Target::new(pool_id, replica_id);
-            let counted = count(state, &target, request.prompt.as_deref().unwrap_or_default()).await?;
+        Admitted::Count(tokenizer) => {
+            let counted = measure::count(&state.host, &tokenizer, &request).await?;
             decide(
                 offer(
                     state,
                     &context,
                     request,
-                    counted.unwrap_or(PromptTokens::AtMost(at_most)),
+                    counted.unwrap_or_else(|| bounds.last_word()),
                 )
                 .await?,
             )
@@ -64,23 +53,16 @@ pub(super) fn check(state: &AppState, request: &TaskRequest) -> Result<(), ApiEr
     }
 }
 
-/// Every token of a text covers at least one of its bytes.
-pub(super) fn at_most_tokens(request: &TaskRequest) -> u32 {
-    let bytes = request.prompt.as_ref().map_or(0, String::len);
-    u32::try_from(bytes)
-        .unwrap_or(u32::MAX)
-        .saturating_add(MARKER_TOKENS)
-}
-
 async fn offer(
     state: &AppState,
     context: &RequestContext,
     request: TaskRequest,
-    prompt_tokens: PromptTokens,
+    tokens: InputTokens,
 ) -> Result<Admitted, ApiError> {
     let admission = Admission {
         request,
-        prompt_tokens,
+        prompt_tokens: tokens.longest,
+        total_tokens: tokens.total,
         correlation: context.correlation_id.clone(),
         identity: context
             .identity
@@ -95,43 +77,17 @@ fn decide(admitted: Admitted) -> Result<TaskReceipt, ApiError> {
     match admitted {
         Admitted::Receipt(receipt) => Ok(receipt),
         Admitted::Refused(body) => Err((*body).into()),
-        Admitted::Count { pool_id, .. } => Err(uncountable(&pool_id)),
+        Admitted::Count(tokenizer) => Err(uncountable(&tokenizer)),
     }
 }
 
-/// The bound on a prompt's tokens is too large and its engine has no tokenizer.
-pub(super) fn uncountable(pool_id: &PoolId) -> ApiError {
-    ApiError::new(
-        ErrorCode::InvalidParams,
-        format!(
-            "prompt: may be too long for the context of pool {pool_id}, whose engine cannot count its tokens"
-        ),
-    )
-}
-
-/// Asks an engine; `None` from one without a tokenizer.
-///
-/// # Errors
-/// POOL_UNREADY when it does not answer.
-pub(super) async fn count(
-    state: &AppState,
-    target: &Target,
-    prompt: &str,
-) -> Result<Option<PromptTokens>, ApiError> {
-    let unavailable = |detail: String| {
-        ApiError::new(
-            ErrorCode::PoolUnready,
-            format!("the engine could not count the prompt's tokens: {detail}"),
-        )
-    };
-    match timeout(COUNT_TIMEOUT, state.host.count_tokens(target, prompt)).await {
-        Ok(Ok(tokens)) => Ok(tokens.map(PromptTokens::Exactly)),
-        Ok(Err(error)) => Err(unavailable(error.to_string())),
-        Err(_) => Err(unavailable(format!(
-            "no answer within {} ms",
-            COUNT_TIMEOUT.as_millis()
-        ))),
-    }
+/// The bound on an input's tokens is too large and its engine has no tokenizer.
+pub(super) fn uncountable(tokenizer: &Tokenizer) -> ApiError {
+    let message = format!(
+        "the input may be too long for the {} tokens of a context: the engine of pool {} cannot count its tokens",
+        tokenizer.ctx_max, tokenizer.pool_id
+    );
+    ApiError::new(ErrorCode::InvalidParams, message)
 }
 
 /// Overrides that this installation does not allow (ORCH-3961).

@@ -1,7 +1,6 @@
 //! `GET /v1/tasks/{id}/decision`, `POST /v1/placement/explain`: why a task is where it is, and where
 //! one would go. Nothing here changes anything.
 
-use adapter_host::Target;
 use api_types::{ErrorBody, TaskId, TaskRequest};
 use axum::Json;
 use axum::extract::State;
@@ -9,7 +8,8 @@ use http_front::{ApiError, ApiJson, ApiPath};
 use orchestrator_core::policy::DecisionRecord;
 
 use super::AppState;
-use super::admission::{at_most_tokens, check, count, uncountable};
+use super::admission::{check, uncountable};
+use super::measure;
 use super::tasks::{gone, unknown};
 use crate::dispatcher::{Explained, Preview, PromptTokens, undecided};
 
@@ -60,15 +60,20 @@ pub(super) async fn explain(
     ApiJson(request): ApiJson<TaskRequest>,
 ) -> Result<Json<DecisionRecord>, ApiError> {
     check(&state, &request)?;
-    let at_most = PromptTokens::AtMost(at_most_tokens(&request));
-    match ask(&state, request.clone(), at_most).await? {
+    let bounds = measure::bounds(&request);
+    match ask(&state, request.clone(), bounds.longest).await? {
         Explained::Record(record) => Ok(Json(*record)),
-        Explained::Count { pool_id, replica_id } => {
-            let target = Target::new(pool_id, replica_id);
-            let counted = count(&state, &target, request.prompt.as_deref().unwrap_or_default()).await?;
-            match ask(&state, request, counted.unwrap_or(at_most)).await? {
+        Explained::Count(tokenizer) => {
+            let counted = measure::count(&state.host, &tokenizer, &request).await?;
+            match ask(
+                &state,
+                request,
+                counted.unwrap_or_else(|| bounds.last_word()).longest,
+            )
+            .await?
+            {
                 Explained::Record(record) => Ok(Json(*record)),
-                Explained::Count { pool_id, .. } => Err(uncountable(&pool_id)),
+                Explained::Count(tokenizer) => Err(uncountable(&tokenizer)),
             }
         }
     }

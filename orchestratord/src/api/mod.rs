@@ -3,6 +3,7 @@
 mod admission;
 mod control;
 mod explain;
+mod measure;
 mod ops;
 pub mod spec;
 mod stream;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use api_types::task::Usage;
 use api_types::{
-    ErrorBody, ErrorCode, PoolId, Priority, ReplicaId, StartedEvent, TaskEvent, TaskId, TaskReceipt,
-    TaskRequest, TaskState,
+    ErrorBody, ErrorCode, PoolId, Priority, StartedEvent, TaskEvent, TaskId, TaskReceipt, TaskRequest,
+    TaskState,
 };
 use narration_core::Narration;
 use orchestrator_core::dispatch::Job;
@@ -17,8 +17,8 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::decisions::{log_decision, too_long};
-use super::handle::{Admission, Admitted, PromptTokens};
+use super::decisions::{log_decision, unsure};
+use super::handle::{Admission, Admitted, PromptTokens, Tokenizer};
 use super::tasks::Task;
 use super::{Dispatcher, refuse};
 use crate::metrics::PoolLabels;
@@ -59,20 +59,19 @@ impl Dispatcher {
         }
     }
 
-    /// Asks the policy. A prompt that is only bounded is counted before it is refused for its size.
+    /// Asks the policy. An input is counted first where a count could change the answer and an engine can count now.
     fn consider(&mut self, admission: &Admission, now: Instant) -> Considered {
         let spec = job_spec(&admission.request, admission.prompt_tokens);
         let snapshot = self.planner.snapshot(&self.fleet, now);
         let decision = decide(&PlacementInput::new(&spec, snapshot));
+        if unsure(&decision.outcome, admission.prompt_tokens)
+            && let Some(tokenizer) = self.tokenizer_of(&admission.request)
+        {
+            return Considered::Count(Admitted::Count(tokenizer));
+        }
         let Outcome::Refused(refused) = &decision.outcome else {
             return Considered::Feasible(spec, decision);
         };
-        if too_long(&decision.outcome)
-            && matches!(admission.prompt_tokens, PromptTokens::AtMost(_))
-            && let Some((pool_id, replica_id)) = self.tokenizer_of(&admission.request)
-        {
-            return Considered::Count(Admitted::Count { pool_id, replica_id });
-        }
         log_decision(&decision, None, &admission.correlation);
         self.parts
             .metrics
@@ -82,16 +81,19 @@ impl Dispatcher {
     }
 
     /// A ready replica of the model whose tokenizer can count.
-    pub(super) fn tokenizer_of(&self, request: &TaskRequest) -> Option<(PoolId, ReplicaId)> {
+    pub(super) fn tokenizer_of(&self, request: &TaskRequest) -> Option<Tokenizer> {
         let serves = |report: &api_types::pool::PoolReport| {
-            report.model_id.as_str() == request.model_ref.as_str() || report.model_ref == request.model_ref
+            let model = report.model_id.as_str() == request.model_ref.as_str()
+                || report.model_ref == request.model_ref;
+            model && report.supported_workloads.contains(&request.workload)
         };
-        let (pool_id, pool) = self
-            .fleet
-            .pools()
-            .find(|(_, pool)| pool.is_ready() && serves(&pool.report))?;
-        let replica_id = pool.a_ready_replica()?;
-        Some((pool_id.clone(), replica_id))
+        let serving = || self.fleet.pools().filter(|(_, pool)| serves(&pool.report));
+        let (pool_id, pool) = serving().find(|(_, pool)| pool.is_ready())?;
+        Some(Tokenizer {
+            pool_id: pool_id.clone(),
+            replica_id: pool.a_ready_replica()?,
+            ctx_max: serving().map(|(_, pool)| pool.report.ctx_max).max()?,
+        })
     }
 
     fn enqueue(&mut self, candidate: Candidate, pool_id: Option<&PoolId>) -> Admitted {
@@ -216,13 +218,19 @@ impl Dispatcher {
     }
 
     fn demand(&self, admission: &Admission) -> Demand {
+        let request = &admission.request;
         Demand {
-            tokens_in: match admission.prompt_tokens {
+            tokens_in: match admission.total_tokens {
                 PromptTokens::AtMost(bytes) => self.planner.likely_tokens(bytes),
                 PromptTokens::Exactly(tokens) => tokens,
+                PromptTokens::Unbounded => 0,
             },
-            expected_out: admission.request.expected_tokens,
-            max_out: admission.request.max_tokens,
+            expected_out: if request.workload.generates() {
+                request.expected_tokens
+            } else {
+                Some(0)
+            },
+            max_out: request.max_tokens,
         }
     }
 
@@ -305,8 +313,9 @@ fn fingerprint(request: &TaskRequest) -> [u8; 32] {
 pub(super) fn job_spec(request: &TaskRequest, prompt: PromptTokens) -> JobSpec {
     let prompt_tokens = match prompt {
         PromptTokens::AtMost(tokens) | PromptTokens::Exactly(tokens) => tokens,
+        PromptTokens::Unbounded => 0,
     };
-    let output = request.max_tokens.unwrap_or(1);
+    let output = least_output(request);
     JobSpec {
         needs: Requirements {
             model_ref: request.model_ref.clone(),
@@ -318,4 +327,10 @@ pub(super) fn job_spec(request: &TaskRequest, prompt: PromptTokens) -> JobSpec {
         ctx_tokens: prompt_tokens.saturating_add(output).max(request.ctx.unwrap_or(0)),
         last_pool: None,
     }
+}
+
+/// Tokens that a context must have room for beside the input. One at least, whatever the workload: llama.cpp takes no
+/// input that fills a context, even where it generates nothing.
+pub(super) fn least_output(request: &TaskRequest) -> u32 {
+    request.max_tokens.unwrap_or(1)
 }

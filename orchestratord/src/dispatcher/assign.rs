@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use adapter_api::{Job as EngineJob, JobInput};
-use api_types::{Determinism, MetricsEvent, Phase, PoolId, TaskEvent, TaskId};
+use api_types::{Determinism, MetricsEvent, Phase, PoolId, TaskEvent, TaskId, TaskRequest, Workload};
 use narration_core::Narration;
 use orchestrator_core::dispatch::{Assignment, assign};
 use orchestrator_core::policy::PoolView;
@@ -153,12 +153,30 @@ fn engine_job(id: TaskId, task: &Task, facts: &RunFacts) -> EngineJob {
     let request = &task.request;
     EngineJob {
         task_id: id,
-        input: JobInput::Prompt(request.prompt.as_deref().unwrap_or_default().into()),
+        input: job_input(request),
         // The engine stops at the end of its context anyway; the number must be explicit.
-        max_tokens: request.max_tokens.unwrap_or(facts.ctx_max),
+        max_tokens: if request.workload.generates() {
+            request.max_tokens.unwrap_or(facts.ctx_max)
+        } else {
+            0
+        },
         seed: task.admitted.seed,
         sampling: request.sampling.clone(),
         kv_hint: request.kv_hint,
         strict: request.determinism == Determinism::Strict,
+    }
+}
+
+/// What the workload works on; the request's rules guarantee that it is there.
+fn job_input(request: &TaskRequest) -> JobInput {
+    let inputs = || request.inputs.as_deref().unwrap_or_default().into();
+    match request.workload {
+        Workload::Completion => JobInput::Prompt(request.prompt.as_deref().unwrap_or_default().into()),
+        Workload::Chat => JobInput::Chat(request.messages.as_deref().unwrap_or_default().into()),
+        Workload::Embedding => JobInput::Embedding(inputs()),
+        Workload::Rerank => JobInput::Rerank {
+            query: request.query.as_deref().unwrap_or_default().into(),
+            documents: inputs(),
+        },
     }
 }

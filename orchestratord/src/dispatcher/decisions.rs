@@ -173,12 +173,10 @@ impl Dispatcher {
         let snapshot = self.planner.snapshot(&self.fleet, Instant::now());
         let decision = decide(&PlacementInput::new(&spec, snapshot));
         let snapshot = Snapshot::clone(snapshot);
-        let unsure = matches!(preview.prompt_tokens, PromptTokens::AtMost(_));
-        if unsure
-            && too_long(&decision.outcome)
-            && let Some((pool_id, replica_id)) = self.tokenizer_of(&preview.request)
+        if unsure(&decision.outcome, preview.prompt_tokens)
+            && let Some(tokenizer) = self.tokenizer_of(&preview.request)
         {
-            return Explained::Count { pool_id, replica_id };
+            return Explained::Count(tokenizer);
         }
         let record = DecisionRecord::new(Stage::Preview, spec, snapshot, decision);
         Explained::Record(Box::new(record))
@@ -206,12 +204,16 @@ impl Dispatcher {
     }
 }
 
-/// Whether the pools of the model are too small for the bound on the prompt.
-pub(super) fn too_long(outcome: &Outcome) -> bool {
-    let Outcome::Refused(refused) = outcome else {
-        return false;
-    };
-    refused.refusal.code() == ErrorCode::InvalidParams
+/// Whether an exact count could change the outcome: the pools are too small for a mere bound, or they are taken to be large
+/// enough for what nothing bounds (ORCH-3522).
+pub(super) fn unsure(outcome: &Outcome, prompt: PromptTokens) -> bool {
+    match (outcome, prompt) {
+        (Outcome::Refused(refused), PromptTokens::AtMost(_)) => {
+            refused.refusal.code() == ErrorCode::InvalidParams
+        }
+        (Outcome::Refused(_), _) | (_, PromptTokens::AtMost(_) | PromptTokens::Exactly(_)) => false,
+        (_, PromptTokens::Unbounded) => true,
+    }
 }
 
 /// One line per decision: filters, tie-breakers, candidates, pin and fallback.

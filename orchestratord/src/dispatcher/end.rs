@@ -138,7 +138,7 @@ impl Dispatcher {
     }
 
     fn completed(&mut self, id: TaskId, facts: &RunFacts, end: EndEvent, finish: Option<&Finish>) {
-        let seen = finish.map(|finish| observation(&end, finish));
+        let seen = finish.map(|finish| observation(&end, finish, facts));
         self.planner
             .ended(&facts.pool_id, &facts.model_id, id, seen.as_ref());
         let Some(task) = self.tasks.get_mut(&id) else {
@@ -149,7 +149,11 @@ impl Dispatcher {
             tokens_out: end.tokens_out,
         };
         task.finish_reason = Some(end.finish_reason);
-        let bytes = task.request.prompt.as_ref().map_or(0, String::len);
+        // A query is read once for every input, so its bytes tell nothing about tokens.
+        let bytes = match task.request.query {
+            None => task.request.input_bytes(),
+            Some(_) => 0,
+        };
         self.planner
             .counted(bytes, finish.map_or(0, |finish| finish.tokens_in));
         let event = match end.finish_reason {
@@ -301,11 +305,19 @@ impl Dispatcher {
     }
 }
 
-fn observation(end: &EndEvent, finish: &Finish) -> Observation {
+fn observation(end: &EndEvent, finish: &Finish, facts: &RunFacts) -> Observation {
+    let whole = || {
+        Instant::now()
+            .saturating_duration_since(facts.leased_at)
+            .as_millis() as u64
+    };
     Observation {
         tokens_in: finish.tokens_in.saturating_sub(finish.cached_tokens.unwrap_or(0)),
         tokens_out: finish.tokens_out,
-        first_token_ms: end.first_token_ms.unwrap_or(0),
+        first_token_ms: match &finish.result {
+            Some(_) => whole(),
+            None => end.first_token_ms.unwrap_or(0),
+        },
         decode_ms: end.decode_time_ms,
     }
 }

@@ -23,8 +23,10 @@ pub(super) const COMMANDS: usize = 1024;
 pub struct Admission {
     /// The validated request.
     pub request: TaskRequest,
-    /// The prompt's tokens, as far as known.
+    /// Tokens that must fit into a context at once, as far as known: the prompt, or the longest input.
     pub prompt_tokens: PromptTokens,
+    /// Tokens of everything the engine has to read, as far as known.
+    pub total_tokens: PromptTokens,
     /// The request's correlation id.
     pub correlation: CorrelationId,
     /// Who asks, as logged.
@@ -38,6 +40,8 @@ pub enum PromptTokens {
     AtMost(u32),
     /// Counted by the engine's tokenizer.
     Exactly(u32),
+    /// Not known, and nothing bounds it: the model's template may add any text to a chat.
+    Unbounded,
 }
 
 /// What became of an admission.
@@ -45,14 +49,8 @@ pub enum PromptTokens {
 pub enum Admitted {
     /// It waits or runs.
     Receipt(TaskReceipt),
-    /// The bound does not prove that the prompt fits: count with this replica's tokenizer and ask
-    /// again.
-    Count {
-        /// The pool.
-        pool_id: PoolId,
-        /// A ready replica of it.
-        replica_id: ReplicaId,
-    },
+    /// What is known does not prove that the input fits: count and ask again.
+    Count(Tokenizer),
     /// It does not wait.
     Refused(Box<ErrorBody>),
 }
@@ -71,14 +69,19 @@ pub struct Preview {
 pub enum Explained {
     /// The decision.
     Record(Box<DecisionRecord>),
-    /// The bound does not prove that the prompt fits: count with this replica's tokenizer and ask
-    /// again.
-    Count {
-        /// The pool.
-        pool_id: PoolId,
-        /// A ready replica of it.
-        replica_id: ReplicaId,
-    },
+    /// What is known does not prove that the input fits: count and ask again.
+    Count(Tokenizer),
+}
+
+/// A ready engine that can count a request's tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokenizer {
+    /// Its pool.
+    pub pool_id: PoolId,
+    /// The engine process.
+    pub replica_id: ReplicaId,
+    /// Tokens that the largest context of the model's pools holds.
+    pub ctx_max: u32,
 }
 
 pub(super) enum Command {

@@ -31,7 +31,9 @@ use tokio_util::task::TaskTracker;
 
 pub use decisions::undecided;
 pub use fleet::ReportRefused;
-pub use handle::{Admission, Admitted, Explained, Gone, Handle, ListFilter, Preview, PromptTokens};
+pub use handle::{
+    Admission, Admitted, Explained, Gone, Handle, ListFilter, Preview, PromptTokens, Tokenizer,
+};
 
 use crate::engine_log::EngineLogs;
 use crate::metrics::Metrics;

@@ -1,11 +1,12 @@
 //! Refusals at admission: each reason once to its code, message, hint and label.
 
 use api_types::pool::UnreadyCause;
-use api_types::{ErrorBody, ErrorCode, ModelId, PolicyLabel, TaskRequest};
+use api_types::{ErrorBody, ErrorCode, ModelId, PolicyLabel, TaskRequest, Workload};
 use orchestrator_core::eta::Estimate;
 use orchestrator_core::policy::{Refusal, Refused};
 use orchestrator_core::queue::{FullPolicy, RefusedBecause};
 
+use super::admit::least_output;
 use super::fleet::Fleet;
 use super::handle::PromptTokens;
 
@@ -66,13 +67,27 @@ pub(super) fn infeasible(
 fn message(request: &TaskRequest, prompt: PromptTokens, refused: &Refused) -> String {
     match (&refused.refusal, prompt) {
         (Refusal::ContextTooLarge { .. }, PromptTokens::Exactly(tokens)) => {
-            let output = request.max_tokens.unwrap_or(1);
-            format!("prompt: {tokens} tokens and up to {output} tokens of output; {refused}")
+            let field = input_field(request.workload);
+            let output = least_output(request);
+            if request.workload.generates() {
+                format!("{field}: {tokens} tokens and up to {output} tokens of output; {refused}")
+            } else {
+                format!("{field}: the longest has {tokens} tokens and must not fill a context; {refused}")
+            }
         }
         (Refusal::ContextTooLarge { .. }, PromptTokens::AtMost(_)) if request.ctx.is_some() => {
             format!("ctx: {refused}")
         }
         _ => refused.to_string(),
+    }
+}
+
+/// The field that holds what a context must hold.
+const fn input_field(workload: Workload) -> &'static str {
+    match workload {
+        Workload::Completion => "prompt",
+        Workload::Chat => "messages",
+        Workload::Embedding | Workload::Rerank => "inputs",
     }
 }
 

@@ -2,7 +2,7 @@
 //! `[id: <epoch>.<n>\n]event: <name>\ndata: <one line of JSON>\n\n`; JSON never holds a raw line
 //! feed, so a blank line ends a frame and nothing else does.
 
-use api_types::TaskEvent;
+use api_types::{TaskEvent, TokenKind};
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 
@@ -35,6 +35,22 @@ pub fn token(buffer: &mut BytesMut, index: u64, text: &str) {
     buffer.put_slice(b",\"i\":");
     decimal(buffer, index);
     buffer.put_slice(b"}\n\n");
+}
+
+/// Appends the frame of token `index`, which is something else than the answer's text. Rare: only chats with reasoning or
+/// tools have such tokens.
+pub fn token_of_kind(buffer: &mut BytesMut, index: u64, kind: TokenKind, text: &str) {
+    if kind.is_text() {
+        return token(buffer, index, text);
+    }
+    head(buffer, Some(index + 1), "token");
+    buffer.put_slice(b"{\"t\":");
+    string(buffer, text);
+    buffer.put_slice(b",\"i\":");
+    decimal(buffer, index);
+    buffer.put_slice(b",\"kind\":\"");
+    buffer.put_slice(kind.as_str().as_bytes());
+    buffer.put_slice(b"\"}\n\n");
 }
 
 /// Appends one frame for several consecutive tokens (micro-batch mode); its id is the last one's.
@@ -136,11 +152,16 @@ mod tests {
             "quote \" back \\ tab \t nl \n cr \r nul \0 del \u{7f} é 海 😀 \u{2028}",
         ] {
             let fast = encoded(|b| token(b, 41, text));
-            let data = TaskEvent::Token(TokenEvent {
-                t: text.into(),
-                i: 41,
-            });
+            let data = TaskEvent::Token(TokenEvent::text(41, text));
             assert_eq!(fast, encoded(|b| event(b, Some(42), &data).unwrap()));
+            for kind in [TokenKind::Text, TokenKind::Reasoning, TokenKind::ToolCall] {
+                let data = TaskEvent::Token(TokenEvent {
+                    kind,
+                    ..TokenEvent::text(41, text)
+                });
+                let fast = encoded(|b| token_of_kind(b, 41, kind, text));
+                assert_eq!(fast, encoded(|b| event(b, Some(42), &data).unwrap()));
+            }
             assert_eq!(fast.matches('\n').count(), 4, "{fast:?}");
         }
     }

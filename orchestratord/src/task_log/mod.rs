@@ -194,6 +194,12 @@ impl TaskLog {
         Ok(Reader::new(self.clone(), slot, gone))
     }
 
+    /// Most bytes that the log's frames may have.
+    #[must_use]
+    pub fn max_bytes(&self) -> usize {
+        self.shared.options.max_bytes
+    }
+
     /// A copy of the progress counters.
     #[must_use]
     pub fn progress(&self) -> Progress {

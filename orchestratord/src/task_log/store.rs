@@ -143,7 +143,12 @@ impl Store {
         self.reserve();
         let index = self.progress.tokens;
         let count = batch.len() as u64;
-        if microbatch && count > 1 {
+        let microbatch = microbatch && batch.is_plain();
+        if !batch.is_plain() {
+            for (offset, (kind, text)) in batch.tokens_with_kind().enumerate() {
+                encode::token_of_kind(&mut self.chunk, index + offset as u64, kind, text);
+            }
+        } else if microbatch && count > 1 {
             encode::token_batch(&mut self.chunk, index, batch.tokens());
         } else {
             for (offset, text) in batch.tokens().enumerate() {

@@ -8,9 +8,42 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use api_types::Workload;
 use secrecy::SecretString;
 
 use super::probe::LOOPBACK;
+
+/// What an engine is started for. One excludes the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EngineMode {
+    /// Completions and chats.
+    #[default]
+    Generate,
+    /// Embeddings.
+    Embed,
+    /// Scores.
+    Rerank,
+}
+
+impl EngineMode {
+    /// What a pool of these workloads needs; the configuration's check has refused mixtures.
+    #[must_use]
+    pub fn of(workloads: &[Workload]) -> Self {
+        match workloads {
+            [Workload::Embedding] => Self::Embed,
+            [Workload::Rerank] => Self::Rerank,
+            _ => Self::Generate,
+        }
+    }
+
+    const fn switch(self) -> Option<&'static str> {
+        match self {
+            Self::Generate => None,
+            Self::Embed => Some("--embeddings"),
+            Self::Rerank => Some("--reranking"),
+        }
+    }
+}
 
 /// What distinguishes one pool's engines from another's.
 #[derive(Debug, Clone)]
@@ -19,6 +52,8 @@ pub struct EngineSpec {
     pub alias: String,
     /// GPU UUIDs, in the order the engine shall number them.
     pub devices: Vec<String>,
+    /// What it shall do.
+    pub mode: EngineMode,
     /// Parallel sequences.
     pub slots: u32,
     /// Context per slot, tokens.
@@ -76,6 +111,10 @@ pub fn llama_server(spec: &EngineSpec, launch: &LaunchParams) -> EngineCommand {
     option("-fa", "on".into());
     option("-lv", "4".into());
     option("--log-colors", "off".into());
+    for (flag, value) in batch(spec) {
+        option(flag, value.to_string().into());
+    }
+    args.extend(spec.mode.switch().map(OsString::from));
     let switches = ["--no-kv-unified", "--metrics", "--slots", "--no-ui", "--offline"];
     args.extend(switches.map(OsString::from));
     args.extend(spec.extra_args.iter().map(OsString::from));
@@ -85,6 +124,23 @@ pub fn llama_server(spec: &EngineSpec, launch: &LaunchParams) -> EngineCommand {
         args,
         env: environment(spec),
     }
+}
+
+/// An input that is embedded or scored must fit into one batch, else the engine refuses it whatever its context; so the
+/// batch is as large as a slot's context, which the engine rounds up to 256. A pool's own argument wins.
+fn batch(spec: &EngineSpec) -> Vec<(&'static str, u32)> {
+    let given = |names: [&str; 2]| {
+        let name = |arg: &String| arg.split('=').next().is_some_and(|arg| names.contains(&arg));
+        spec.extra_args.iter().any(name)
+    };
+    let batch = spec.ctx.next_multiple_of(256);
+    let wanted = spec.mode != EngineMode::Generate;
+    let flags = [("-b", "--batch-size"), ("-ub", "--ubatch-size")];
+    flags
+        .into_iter()
+        .filter(|(short, long)| wanted && !given([short, long]))
+        .map(|(short, _)| (short, batch))
+        .collect()
 }
 
 /// Inside the process only the mask is visible, so its devices are `CUDA0` to `CUDAn-1` in the mask's order.
@@ -123,6 +179,7 @@ mod tests {
         EngineSpec {
             alias: "tiny".into(),
             devices: vec!["GPU-a".into(), "GPU-b".into()],
+            mode: EngineMode::Generate,
             slots: 3,
             ctx: 4096,
             extra_args: vec!["--threads-http".into(), "8".into()],
@@ -154,6 +211,46 @@ mod tests {
              -dev CUDA0,CUDA1 -ngl all --fit off -fa on -lv 4 --log-colors off --no-kv-unified --metrics --slots \
              --no-ui --offline --threads-http 8"
         );
+    }
+
+    /// The flags of the mode, and of the batch that holds a whole input (ORCH-3526).
+    #[test]
+    fn an_engine_is_started_for_its_workload() {
+        let flags = |mode: EngineMode, extra: &[&str]| {
+            let extra_args = extra.iter().map(|&arg| arg.to_owned()).collect();
+            let spec = EngineSpec {
+                mode,
+                ctx: 1000,
+                extra_args,
+                ..spec()
+            };
+            let args = llama_server(&spec, &launch()).args;
+            let line: Vec<String> = args.iter().map(|arg| arg.to_str().unwrap().to_owned()).collect();
+            line.join(" ")
+        };
+        let embed = flags(EngineMode::Embed, &[]);
+        assert!(
+            embed.contains(" -b 1024 -ub 1024 --embeddings --no-kv-unified"),
+            "{embed}"
+        );
+        let rerank = flags(EngineMode::Rerank, &["--ubatch-size=64"]);
+        assert!(
+            rerank.contains(" -b 1024 --reranking --no-kv-unified"),
+            "{rerank}"
+        );
+        let generate = flags(EngineMode::Generate, &[]);
+        assert!(
+            !generate.contains(" -b ") && !generate.contains("embed"),
+            "{generate}"
+        );
+        for (workloads, mode) in [
+            (&[Workload::Completion, Workload::Chat][..], EngineMode::Generate),
+            (&[Workload::Chat], EngineMode::Generate),
+            (&[Workload::Embedding], EngineMode::Embed),
+            (&[Workload::Rerank], EngineMode::Rerank),
+        ] {
+            assert_eq!(EngineMode::of(workloads), mode);
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What a running engine says about itself over HTTP: whether it loads, serves, or is not ours at all. Reads
-//! `/health` and, once, `/props`: both are answered outside the decode loop. `/slots` and `/metrics` are not,
+//! `/health` and, once, `/props` and the route of the pool's workload: all are answered outside the decode loop. `/slots` and `/metrics` are not,
 //! and looking at them often would keep llama.cpp from noticing clients that went away.
 
 use std::net::Ipv4Addr;
@@ -8,9 +8,11 @@ use std::time::Duration;
 use http::StatusCode;
 use http_util::{BuildError, Client, ClientOptions, Endpoint, HttpError};
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::command::{EngineMode, EngineSpec};
 use super::listener::{Listener, who_listens};
 
 /// Engines listen here and nowhere else.
@@ -54,6 +56,7 @@ pub enum Look {
 pub struct Prober {
     endpoint: Endpoint,
     alias: String,
+    mode: EngineMode,
     port: u16,
     group: u32,
 }
@@ -86,7 +89,7 @@ impl Prober {
         client: &Client,
         port: u16,
         group: u32,
-        alias: String,
+        spec: &EngineSpec,
         key: &SecretString,
     ) -> Result<Self, BuildError> {
         let base = Url::parse(&endpoint_url(port)).map_err(|_| BuildError::Address {
@@ -95,7 +98,8 @@ impl Prober {
         })?;
         Ok(Self {
             endpoint: client.endpoint(base, Some(key))?,
-            alias,
+            alias: spec.alias.clone(),
+            mode: spec.mode,
             port,
             group,
         })
@@ -150,11 +154,52 @@ impl Prober {
 
     async fn facts(&self) -> Look {
         match self.endpoint.get_json::<Props>("/props").await {
-            Ok(props) => props.check(&self.alias),
+            Ok(props) => match props.check(&self.alias) {
+                Look::Serving(facts) => self.workload(facts).await,
+                other => other,
+            },
             Err(HttpError::Status {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 ..
             }) => Look::Loading,
+            Err(other) => Look::Wrong(other.to_string()),
+        }
+    }
+}
+
+/// A question without content: an engine that serves the route says what is missing, one that does not says so. Neither
+/// computes anything.
+#[derive(Debug, Serialize)]
+struct Nothing {}
+
+impl Prober {
+    /// Whether the engine serves what its pool promises (ORCH-3526). `/props` does not tell; that chats and completions
+    /// are served goes without saying.
+    async fn workload(&self, facts: EngineFacts) -> Look {
+        let path = match self.mode {
+            EngineMode::Generate => return Look::Serving(facts),
+            EngineMode::Embed => "/v1/embeddings",
+            EngineMode::Rerank => "/v1/rerank",
+        };
+        match self.endpoint.post_json::<_, IgnoredAny>(path, &Nothing {}).await {
+            // Said before the question is looked at, and so to every real one.
+            Err(HttpError::Status { excerpt, .. }) if excerpt.contains("Pooling type 'none'") => Look::Wrong(
+                "the model file names no pooling, so the engine gives no vector for a text; add \"--pooling\" and \
+                 \"mean\", \"cls\" or \"last\" to the pool's args, whichever the model was made for"
+                    .to_owned(),
+            ),
+            Ok(_)
+            | Err(HttpError::Status {
+                status: StatusCode::BAD_REQUEST,
+                ..
+            }) => Look::Serving(facts),
+            Err(HttpError::Status {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                ..
+            }) => Look::Loading,
+            Err(HttpError::Status { status, excerpt, .. }) => Look::Wrong(format!(
+                "{path} answers {status}, the pool's workload is not served: {excerpt}"
+            )),
             Err(other) => Look::Wrong(other.to_string()),
         }
     }

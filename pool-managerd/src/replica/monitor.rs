@@ -183,8 +183,7 @@ async fn supervise(
     let pid = process.pid();
     let watching = async {
         tell(news, News::Started(Process { pid, port })).await;
-        let alias = launch.spec.alias.clone();
-        match Prober::new(&launch.client, port, pid, alias, launch.output.key()) {
+        match Prober::new(&launch.client, port, pid, &launch.spec, launch.output.key()) {
             Ok(prober) => watch_health(&prober, launch.health_interval, news).await,
             Err(error) => {
                 tell(news, News::Looked(Look::Wrong(error.to_string()))).await;

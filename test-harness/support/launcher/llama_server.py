@@ -40,7 +40,19 @@ SWITCHES = {
     "--no-context-shift": ("ctx_shift", False),
     "--no-warmup": ("warmup", False),
     "--log-jsonl": ("log_json", True),
+    "--embedding": ("embedding", True),
     "--embeddings": ("embedding", True),
+}
+
+# Scores come from the machinery of vectors, with the pooling that ranks.
+RERANKING = {"--rerank", "--reranking"}
+
+POOLINGS = {
+    "none": "LLAMA_POOLING_TYPE_NONE",
+    "mean": "LLAMA_POOLING_TYPE_MEAN",
+    "cls": "LLAMA_POOLING_TYPE_CLS",
+    "last": "LLAMA_POOLING_TYPE_LAST",
+    "rank": "LLAMA_POOLING_TYPE_RANK",
 }
 
 NUMBERS = {
@@ -73,7 +85,7 @@ FLASH_ATTENTION = {
 
 OTHERS_WITH_VALUE = {
     "-m", "--model", "-a", "--alias", "--host", "--api-key", "--api-key-file", "--fit", "-fit",
-    "-fa", "--flash-attn", "--slot-save-path", "-t", "--threads",
+    "-fa", "--flash-attn", "--pooling", "--slot-save-path", "-t", "--threads",
 }  # fmt: skip
 
 WITH_VALUE = GPU_FLAGS | IGNORED_WITH_VALUE | set(NUMBERS) | OTHERS_WITH_VALUE
@@ -131,6 +143,8 @@ def set_value(engine, params, flag, text):
     elif flag in ("-fa", "--flash-attn"):
         name = choice(flag, FLASH_ATTENTION, text)
         params.flash_attn_type = getattr(engine.llama_flash_attn_type, name)
+    elif flag == "--pooling":
+        params.pooling_type = getattr(engine.llama_pooling_type, choice(flag, POOLINGS, text))
     elif flag == "--slot-save-path":
         params.slot_save_path = os.path.join(text, "")
     else:
@@ -145,6 +159,10 @@ def read_flags(engine, params, arguments):
             continue
         if flag in SWITCHES:
             setattr(params, *SWITCHES[flag])
+            continue
+        if flag in RERANKING:
+            params.embedding = True
+            params.pooling_type = engine.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
             continue
         if flag not in WITH_VALUE:
             raise Refused(f"error: invalid argument: {flag}")

@@ -1,5 +1,7 @@
 //! Tokens of one read, in one buffer: no allocation per token.
 
+use api_types::TokenKind;
+
 use crate::job::Finish;
 
 /// Texts of consecutive tokens, and the finish where the read held it.
@@ -7,6 +9,8 @@ use crate::job::Finish;
 pub struct TokenBatch {
     text: String,
     ends: Vec<u32>,
+    /// The few tokens that are no answer text, by place; empty for nearly every batch.
+    marked: Vec<(u32, TokenKind)>,
     generated: u32,
     finish: Option<Finish>,
 }
@@ -34,6 +38,16 @@ impl TokenBatch {
         }
     }
 
+    /// Appends one token's text that may be something else than the answer's.
+    pub fn push_as(&mut self, kind: TokenKind, text: &str) {
+        let before = self.ends.len();
+        self.push(text);
+        if self.ends.len() > before && !kind.is_text() {
+            self.marked
+                .push((u32::try_from(before).unwrap_or(u32::MAX), kind));
+        }
+    }
+
     /// Records how many tokens the engine has generated so far for this job, text or not.
     pub fn progress(&mut self, generated: u32) {
         self.generated = self.generated.max(generated);
@@ -51,6 +65,21 @@ impl TokenBatch {
             let token = &self.text[start..end as usize];
             start = end as usize;
             token
+        })
+    }
+
+    /// Whether every token is text of the answer.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        self.marked.is_empty()
+    }
+
+    /// The tokens' texts with their kinds, in order.
+    pub fn tokens_with_kind(&self) -> impl Iterator<Item = (TokenKind, &str)> {
+        let mut marked = self.marked.iter().peekable();
+        self.tokens().enumerate().map(move |(place, text)| {
+            let here = marked.next_if(|(at, _)| *at as usize == place);
+            (here.map_or(TokenKind::Text, |(_, kind)| *kind), text)
         })
     }
 
@@ -82,6 +111,7 @@ impl TokenBatch {
     pub fn truncate(&mut self, count: usize) {
         if count < self.ends.len() {
             self.ends.truncate(count);
+            self.marked.retain(|(at, _)| (*at as usize) < count);
             self.text
                 .truncate(self.ends.last().map_or(0, |&end| end as usize));
         }
@@ -91,6 +121,7 @@ impl TokenBatch {
     pub fn clear(&mut self) {
         self.text.clear();
         self.ends.clear();
+        self.marked.clear();
     }
 }
 
@@ -120,6 +151,30 @@ mod tests {
         batch.truncate(0);
         batch.push("z");
         assert_eq!(batch.tokens().collect::<Vec<_>>(), ["z"]);
+    }
+
+    #[test]
+    fn kinds_stay_with_their_tokens() {
+        use TokenKind::{Reasoning, Text, ToolCall};
+        let mut batch = TokenBatch::new();
+        batch.push("a");
+        assert!(batch.is_plain());
+        batch.push_as(Reasoning, "");
+        batch.push_as(Reasoning, "hm");
+        batch.push_as(Text, "b");
+        batch.push_as(ToolCall, "{}");
+        assert!(!batch.is_plain());
+        let kinds: Vec<_> = batch.tokens_with_kind().collect();
+        assert_eq!(
+            kinds,
+            [(Text, "a"), (Reasoning, "hm"), (Text, "b"), (ToolCall, "{}")]
+        );
+        batch.truncate(2);
+        let kinds: Vec<_> = batch.tokens_with_kind().collect();
+        assert_eq!(kinds, [(Text, "a"), (Reasoning, "hm")]);
+        batch.clear();
+        batch.push("c");
+        assert!(batch.is_plain());
     }
 
     #[test]

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use api_types::{KvHint, Sampling, TaskId};
+use api_types::{KvHint, Message, Sampling, TaskId, TaskResult};
 
-/// One generation, already validated.
+/// One piece of work for an engine, already validated.
 #[derive(Debug, Clone)]
 pub struct Job {
     /// The task, for logs and request ids.
     pub task_id: TaskId,
     /// What to work on.
     pub input: JobInput,
-    /// Most tokens to generate; always explicit, engines' own defaults differ.
+    /// Most tokens to generate; always explicit, engines' own defaults differ. 0 for work that generates none.
     pub max_tokens: u32,
     /// Sampling seed, never an engine's "random" marker.
     pub seed: u32,
@@ -28,6 +28,17 @@ pub struct Job {
 pub enum JobInput {
     /// Continue this text.
     Prompt(Arc<str>),
+    /// Answer this conversation, in the form that the model's own template gives it.
+    Chat(Arc<[Message]>),
+    /// One vector for each of these texts. The answer is [`Finish::result`].
+    Embedding(Arc<[String]>),
+    /// One score for each document. The answer is [`Finish::result`].
+    Rerank {
+        /// What they are scored against.
+        query: Arc<str>,
+        /// The texts to score.
+        documents: Arc<[String]>,
+    },
 }
 
 /// Why the engine stopped.
@@ -39,8 +50,8 @@ pub enum FinishCause {
     Length,
 }
 
-/// The end of a generation as the engine reports it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The end of a job as the engine reports it.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finish {
     /// Why it stopped.
     pub cause: FinishCause,
@@ -54,4 +65,7 @@ pub struct Finish {
     pub prefill_ms: Option<u64>,
     /// Decode time, ms, where the engine says so.
     pub decode_ms: Option<u64>,
+    /// The answer to work that generates no tokens: there for [`JobInput::Embedding`] and [`JobInput::Rerank`], and only
+    /// for them.
+    pub result: Option<Arc<TaskResult>>,
 }

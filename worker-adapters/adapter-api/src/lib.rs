@@ -12,7 +12,7 @@ mod timeouts;
 
 use std::task::{Context, Poll};
 
-use api_types::EngineKind;
+use api_types::{EngineKind, Message};
 use async_trait::async_trait;
 
 pub use batch::TokenBatch;
@@ -73,15 +73,24 @@ pub trait Adapter: Send + Sync {
     /// [`AdapterError`] when it does not answer.
     async fn count_tokens(&self, text: &str) -> Result<Option<u32>, AdapterError>;
 
-    /// Starts a generation. Returns once the engine has accepted it, which for some engines is
-    /// only when the first token is there; the caller bounds the wait.
+    /// Counts the tokens of a conversation as the model's template renders it, which is what a
+    /// [`JobInput::Chat`] of the same messages is charged for; `None` where the engine cannot tell.
+    ///
+    /// # Errors
+    /// [`AdapterError`] when it does not answer, or when the template refuses the messages
+    /// ([`AdapterErrorKind::Rejected`]).
+    async fn count_chat_tokens(&self, messages: &[Message]) -> Result<Option<u32>, AdapterError>;
+
+    /// Starts a job. Returns once the engine has accepted it, which for some engines is only when
+    /// the first token or the whole result is there; the caller bounds the wait.
     ///
     /// # Errors
     /// [`AdapterError`] for whatever goes wrong before the stream begins.
     async fn submit(&self, job: &Job) -> Result<Box<dyn TokenStream>, AdapterError>;
 }
 
-/// The output of one generation: `token* → finish`, or an error. Dropping it cancels.
+/// The output of one job: `token* → finish`, or an error, exactly once. Work that generates nothing has
+/// no token, and its answer in [`Finish::result`]. Dropping it cancels.
 pub trait TokenStream: Send {
     /// Appends everything one read of the engine's socket decodes to `batch`.
     ///

@@ -3,7 +3,7 @@
 use adapter_api::TokenBatch;
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use llamacpp_http::decoder::{CompletionDecoder, Read};
+use llamacpp_http::decoder::{CompletionDecoder, Decoder, Read};
 
 /// Frames in one read: about 15 KiB, what a busy socket hands over at once.
 const FRAMES: usize = 128;

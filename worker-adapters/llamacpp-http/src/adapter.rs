@@ -2,18 +2,25 @@
 
 use std::time::Duration;
 
-use adapter_api::{Adapter, AdapterError, AdapterErrorKind, EngineProps, Health, Job, Timeouts, TokenStream};
-use api_types::EngineKind;
+use adapter_api::{
+    Adapter, AdapterError, AdapterErrorKind, EngineProps, Health, Job, JobInput, Timeouts, TokenStream,
+};
+use api_types::{EngineKind, Message};
 use async_trait::async_trait;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http_util::retry::RetryPolicy;
-use http_util::{BuildError, Client, ClientOptions, Endpoint, HttpError, Request};
+use http_util::{BuildError, Client, ClientOptions, Endpoint, HttpError, Request, StreamResponse};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use crate::decoder::{ChatDecoder, CompletionDecoder, Decoder};
 use crate::failure;
-use crate::probe::{HealthReply, PropsReply, Tokenize, TokenizeReply, health_of_failure};
-use crate::request::Completion;
-use crate::stream::CompletionStream;
+use crate::pooled::Asked;
+use crate::probe::{ApplyTemplateReply, HealthReply, PropsReply, Tokenize, TokenizeReply, health_of_failure};
+use crate::request::{ApplyTemplate, Chat, Completion, Embeddings, Rerank};
+use crate::stream::GenerationStream;
+use crate::whole::WholeStream;
 
 /// How long an unused connection is kept (4 s): the server closes it after 5 s, and a request sent into a closing
 /// connection is lost. Short calls only.
@@ -48,6 +55,65 @@ impl LlamaCpp {
     pub const fn new(endpoint: Endpoint, timeouts: Timeouts) -> Self {
         Self { endpoint, timeouts }
     }
+
+    /// A short question that may be asked again.
+    async fn ask<B, T>(&self, path: &str, body: &B) -> Result<T, AdapterError>
+    where
+        B: Serialize + Sync,
+        T: DeserializeOwned,
+    {
+        let ask = || self.endpoint.post_json::<_, T>(path, body);
+        let reply = COUNT_RETRY.run_idempotent(ask).await;
+        reply.map_err(|e| failure::of_exchange(&e))
+    }
+
+    /// Sends work and waits for the head of the answer, whose type must be `content_type`.
+    async fn start<B: Serialize>(
+        &self,
+        path: &str,
+        body: &B,
+        content_type: &str,
+    ) -> Result<StreamResponse, AdapterError> {
+        let request = Request::post(path).json(body);
+        let request = request.map_err(|e| failure::of_exchange(&e))?;
+        // The server promises to keep the connection and closes it right after the stream: a next request would race
+        // with that and be lost.
+        let request = request.header(CONNECTION, HeaderValue::from_static("close"));
+        let response = self.endpoint.stream(request).await;
+        let response = response.map_err(|e| failure::of_exchange(&e))?;
+        check_type(&response.headers, content_type)?;
+        Ok(response)
+    }
+
+    async fn generate<D, B>(&self, path: &str, body: &B) -> Result<Box<dyn TokenStream>, AdapterError>
+    where
+        D: Decoder + Unpin + 'static,
+        B: Serialize,
+    {
+        let submitted = Instant::now();
+        let response = self.start(path, body, "text/event-stream").await?;
+        Ok(Box::new(GenerationStream::<D>::new(
+            response.body,
+            submitted,
+            &self.timeouts,
+        )))
+    }
+
+    async fn compute<B: Serialize>(
+        &self,
+        path: &str,
+        body: &B,
+        asked: Asked,
+    ) -> Result<Box<dyn TokenStream>, AdapterError> {
+        let submitted = Instant::now();
+        let response = self.start(path, body, "application/json").await?;
+        Ok(Box::new(WholeStream::new(
+            response.body,
+            asked,
+            submitted,
+            &self.timeouts,
+        )))
+    }
 }
 
 /// Counting tokens changes nothing at the engine and an admission waits for it, so it is tried again (ORCH-3276): the
@@ -80,44 +146,56 @@ impl Adapter for LlamaCpp {
     }
 
     async fn count_tokens(&self, text: &str) -> Result<Option<u32>, AdapterError> {
-        let body = Tokenize::from(text);
-        let ask = || self.endpoint.post_json::<_, TokenizeReply>("/tokenize", &body);
-        let reply = COUNT_RETRY.run_idempotent(ask).await;
-        reply
-            .map(|reply| Some(reply.count()))
-            .map_err(|e| failure::of_exchange(&e))
+        let reply: TokenizeReply = self.ask("/tokenize", &Tokenize::from(text)).await?;
+        Ok(Some(reply.count()))
     }
 
-    /// Returns with the first token: the server sends its response head no earlier. `first_token` bounds the wait.
+    /// The template's text is tokenized as the chat route does it, special tokens included.
+    async fn count_chat_tokens(&self, messages: &[Message]) -> Result<Option<u32>, AdapterError> {
+        let rendered: ApplyTemplateReply = self
+            .ask("/apply-template", &ApplyTemplate::from(messages))
+            .await?;
+        self.count_tokens(&rendered.prompt).await
+    }
+
+    /// Returns with the first token, or with the whole answer: the server sends its response head no earlier.
+    /// `first_token` bounds the wait.
     async fn submit(&self, job: &Job) -> Result<Box<dyn TokenStream>, AdapterError> {
-        let submitted = Instant::now();
-        let request = Request::post("/completion").json(&Completion::from(job));
-        let request = request.map_err(|e| failure::of_exchange(&e))?;
-        // The server promises to keep the connection and closes it right after the stream: a next request would race
-        // with that and be lost.
-        let request = request.header(CONNECTION, HeaderValue::from_static("close"));
-        let response = self.endpoint.stream(request).await;
-        let response = response.map_err(|e| failure::of_exchange(&e))?;
-        check_event_stream(&response.headers)?;
-        Ok(Box::new(CompletionStream::new(
-            response.body,
-            submitted,
-            &self.timeouts,
-        )))
+        match &job.input {
+            JobInput::Prompt(prompt) => {
+                let body = Completion::new(job, prompt);
+                self.generate::<CompletionDecoder, _>("/completion", &body).await
+            }
+            JobInput::Chat(messages) => {
+                let body = Chat::new(job, messages);
+                self.generate::<ChatDecoder, _>("/v1/chat/completions", &body)
+                    .await
+            }
+            JobInput::Embedding(inputs) => {
+                let asked = Asked::Embeddings(inputs.len());
+                self.compute("/v1/embeddings", &Embeddings::new(inputs), asked)
+                    .await
+            }
+            JobInput::Rerank { query, documents } => {
+                let asked = Asked::Scores(documents.len());
+                self.compute("/v1/rerank", &Rerank::new(query, documents), asked)
+                    .await
+            }
+        }
     }
 }
 
-/// A server that answers 200 with something else is not streaming, or not llama.cpp.
-fn check_event_stream(headers: &HeaderMap) -> Result<(), AdapterError> {
+/// A server that answers 200 with something else than it was asked for is not understood, or not llama.cpp.
+fn check_type(headers: &HeaderMap, wanted: &str) -> Result<(), AdapterError> {
     let content_type = headers
         .get(CONTENT_TYPE)
         .and_then(|v| v.to_str().ok())
         .unwrap_or("nothing");
-    if content_type.starts_with("text/event-stream") {
+    if content_type.starts_with(wanted) {
         return Ok(());
     }
     Err(AdapterError::new(
         AdapterErrorKind::Protocol,
-        format!("llama.cpp answers with {content_type:.64} instead of text/event-stream"),
+        format!("llama.cpp answers with {content_type:.64} instead of {wanted}"),
     ))
 }

@@ -1,4 +1,7 @@
-//! The decoder of a `/completion` stream: bytes in, tokens and the one end out. Pure: no clock, no socket.
+//! The decoders of streams: bytes in, tokens and the one end out. Pure: no clock, no socket. This one is for
+//! `/completion`; [`ChatDecoder`] is for `/v1/chat/completions`.
+
+mod chat;
 
 use std::ops::ControlFlow;
 
@@ -6,6 +9,8 @@ use adapter_api::{AdapterError, AdapterErrorKind, Finish, TokenBatch};
 use http_util::sse;
 
 use crate::frame::{self, Frame};
+
+pub use chat::ChatDecoder;
 
 /// Largest frame, bytes (8 MiB). A server that does not know `response_fields` echoes the prompt in its final frame: at
 /// most 1 MiB by the contract, six times that when JSON escapes every byte.
@@ -23,6 +28,16 @@ pub enum Read {
 }
 
 /// Decodes one stream. How the stream is cut into reads makes no difference to what comes out.
+pub trait Decoder: Default + Send {
+    /// Decodes one read and appends its tokens to `batch`. What follows the end is discarded; the decoder is of no
+    /// further use after [`Read::End`].
+    fn feed(&mut self, read: &[u8], batch: &mut TokenBatch) -> Read;
+
+    /// The stream ended without its end marker: the engine died or was stopped.
+    fn broken_off(&self) -> AdapterError;
+}
+
+/// Decodes a `/completion` stream.
 #[derive(Debug)]
 pub struct CompletionDecoder {
     sse: sse::Decoder,
@@ -38,10 +53,8 @@ impl Default for CompletionDecoder {
     }
 }
 
-impl CompletionDecoder {
-    /// Decodes one read and appends its tokens to `batch`. What follows the final frame is discarded; the decoder is of
-    /// no further use after [`Read::End`].
-    pub fn feed(&mut self, read: &[u8], batch: &mut TokenBatch) -> Read {
+impl Decoder for CompletionDecoder {
+    fn feed(&mut self, read: &[u8], batch: &mut TokenBatch) -> Read {
         let Self { sse, generated } = self;
         let texts = batch.len();
         let mut counted = false;
@@ -58,24 +71,24 @@ impl CompletionDecoder {
             Ok(ControlFlow::Break(end)) => Read::End(end),
             Ok(ControlFlow::Continue(())) if counted || batch.len() > texts => Read::Progress,
             Ok(ControlFlow::Continue(())) => Read::Idle,
-            Err(too_large) => Read::End(Err(AdapterError::new(
-                AdapterErrorKind::Protocol,
-                format!("llama.cpp: {too_large}"),
-            ))),
+            Err(limit) => Read::End(Err(too_large(&limit))),
         }
     }
 
-    /// The stream ended without a final frame: the engine died or was stopped.
-    #[must_use]
-    pub fn broken_off(&self) -> AdapterError {
-        AdapterError::new(
-            AdapterErrorKind::Reset,
-            format!(
-                "llama.cpp ended the stream without its final frame after {} tokens",
-                self.generated
-            ),
-        )
+    fn broken_off(&self) -> AdapterError {
+        broken_off("its final frame", self.generated)
     }
+}
+
+fn too_large(limit: &impl std::fmt::Display) -> AdapterError {
+    AdapterError::new(AdapterErrorKind::Protocol, format!("llama.cpp: {limit}"))
+}
+
+fn broken_off(missing: &str, generated: u32) -> AdapterError {
+    AdapterError::new(
+        AdapterErrorKind::Reset,
+        format!("llama.cpp ended the stream without {missing} after {generated} tokens"),
+    )
 }
 
 /// Whether the frame shows that the engine has generated since the last one. Servers that do not count are believed.

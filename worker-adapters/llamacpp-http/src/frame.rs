@@ -3,6 +3,7 @@
 //! Nearly every frame is a token frame that the server writes in one fixed form. That form is read directly; whatever
 //! differs from it in a single byte goes to serde, so that a new server version costs speed and nothing else.
 
+pub(crate) mod chat;
 mod token;
 
 use std::borrow::Cow;
@@ -93,6 +94,7 @@ impl AnyFrame<'_> {
             cached_tokens: timings.and_then(|t| t.cache_n),
             prefill_ms: timings.and_then(|t| t.prompt_ms).map(whole_ms),
             decode_ms: timings.and_then(|t| t.predicted_ms).map(whole_ms),
+            result: None,
         })
     }
 
@@ -121,7 +123,7 @@ fn not_a_frame(data: &[u8], error: &serde_json::Error) -> AdapterError {
     ))
 }
 
-fn protocol(message: String) -> AdapterError {
+pub(crate) fn protocol(message: String) -> AdapterError {
     AdapterError::new(AdapterErrorKind::Protocol, message)
 }
 

@@ -1,4 +1,4 @@
-//! The short calls: `/health`, `/props`, `/tokenize`. Their wire forms, and what they mean.
+//! The short calls: `/health`, `/props`, `/tokenize`, `/apply-template`. Their wire forms, and what they mean.
 
 use adapter_api::{AdapterError, AdapterErrorKind, EngineProps, Health};
 use serde::de::IgnoredAny;
@@ -73,6 +73,12 @@ impl<'a> From<&'a str> for Tokenize<'a> {
             add_special: true,
         }
     }
+}
+
+/// `POST /apply-template`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ApplyTemplateReply {
+    pub(crate) prompt: String,
 }
 
 /// The ids are counted, not kept.

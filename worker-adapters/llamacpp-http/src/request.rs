@@ -1,9 +1,17 @@
-//! The body of `POST /completion`: an allow-list. Nothing of a client's request reaches the engine but what is named
-//! here, and none of its headers do (`X-Conversation-Id` would let a generation survive its connection).
+//! The bodies of what is asked of the server: allow-lists. Nothing of a client's request reaches the engine but what is
+//! named here, and none of its headers do (`X-Conversation-Id` would let a generation survive its connection).
 
-use adapter_api::{Job, JobInput};
+mod chat;
+mod pooled;
+mod sampling;
+
+use adapter_api::Job;
 use api_types::KvHint;
 use serde::Serialize;
+
+pub(crate) use chat::{ApplyTemplate, Chat};
+pub(crate) use pooled::{Embeddings, Rerank};
+use sampling::SamplingFields;
 
 /// Largest `n_predict` that the server accepts; above it answers 400.
 const MAX_N_PREDICT: u32 = i32::MAX.cast_unsigned();
@@ -20,61 +28,54 @@ const FINAL_FRAME_FIELDS: &[&str] = &[
     "timings",
 ];
 
-/// Field names and ranges are the server's.
+/// `POST /completion`. Field names and ranges are the server's.
 #[derive(Debug, Serialize)]
 pub(crate) struct Completion<'a> {
     prompt: &'a str,
     /// Always explicit: the server's own default is "until the context is full".
     n_predict: u32,
-    /// The server takes 32 bits and reduces anything longer silently.
-    seed: u32,
-    cache_prompt: bool,
     stream: bool,
     response_fields: &'static [&'static str],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    temperature: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    top_p: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    top_k: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    min_p: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    repeat_penalty: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    presence_penalty: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    frequency_penalty: Option<f64>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    stop: &'a [String],
+    #[serde(flatten)]
+    generation: Generation<'a>,
 }
 
-impl<'a> From<&'a Job> for Completion<'a> {
-    fn from(job: &'a Job) -> Self {
-        let JobInput::Prompt(prompt) = &job.input;
-        let sampling = &job.sampling;
+impl<'a> Completion<'a> {
+    pub(crate) fn new(job: &'a Job, prompt: &'a str) -> Self {
         Self {
             prompt,
             n_predict: job.max_tokens.min(MAX_N_PREDICT),
+            stream: true,
+            response_fields: FINAL_FRAME_FIELDS,
+            generation: Generation::of(job),
+        }
+    }
+}
+
+/// What completions and chats share.
+#[derive(Debug, Serialize)]
+struct Generation<'a> {
+    /// The server takes 32 bits and reduces anything longer silently.
+    seed: u32,
+    cache_prompt: bool,
+    #[serde(flatten)]
+    sampling: SamplingFields<'a>,
+}
+
+impl<'a> Generation<'a> {
+    fn of(job: &'a Job) -> Self {
+        Self {
             seed: job.seed,
             // A cached prefix is computed in other batch shapes, which changes low-order bits.
             cache_prompt: job.kv_hint == KvHint::Reuse && !job.strict,
-            stream: true,
-            response_fields: FINAL_FRAME_FIELDS,
-            temperature: sampling.temperature,
-            top_p: sampling.top_p,
-            top_k: sampling.top_k,
-            min_p: sampling.min_p,
-            repeat_penalty: sampling.repeat_penalty,
-            presence_penalty: sampling.presence_penalty,
-            frequency_penalty: sampling.frequency_penalty,
-            stop: &sampling.stop,
+            sampling: SamplingFields::from(&job.sampling),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use adapter_api::JobInput;
     use api_types::{Sampling, TaskId};
     use serde_json::{Value, json};
 
@@ -93,7 +94,7 @@ mod tests {
     }
 
     fn sent(job: &Job) -> Value {
-        serde_json::to_value(Completion::from(job)).unwrap()
+        serde_json::to_value(Completion::new(job, "hi")).unwrap()
     }
 
     #[test]

@@ -11,16 +11,16 @@ use http_util::ByteStream;
 use http_util::wait::Watchdog;
 use tokio::time::Instant;
 
-use crate::decoder::{CompletionDecoder, Read};
+use crate::decoder::{Decoder, Read};
 use crate::failure;
 
 /// Most texts in one go, so that an engine that floods does not keep its reader's thread.
 const MAX_TEXTS: usize = 256;
 
 /// `token* → finish | error`, exactly once. Dropping it closes the connection; the server frees the slot when it sees that.
-pub(crate) struct CompletionStream {
+pub(crate) struct GenerationStream<D> {
     body: ByteStream,
-    decoder: CompletionDecoder,
+    decoder: D,
     watchdog: Watchdog,
     token_idle: Duration,
     phase: Phase,
@@ -36,13 +36,13 @@ enum Phase {
     Over,
 }
 
-impl CompletionStream {
+impl<D: Decoder> GenerationStream<D> {
     /// A response whose request was sent at `submitted`.
     pub(crate) fn new(body: ByteStream, submitted: Instant, timeouts: &Timeouts) -> Self {
         Self {
             // Bytes are no progress: the server keeps sending comment lines while it computes nothing.
             body: body.unwatched(),
-            decoder: CompletionDecoder::default(),
+            decoder: D::default(),
             watchdog: Watchdog::since(submitted, timeouts.first_token),
             token_idle: timeouts.token_idle,
             phase: Phase::Prefill,
@@ -113,7 +113,7 @@ impl CompletionStream {
     }
 }
 
-impl TokenStream for CompletionStream {
+impl<D: Decoder + Unpin> TokenStream for GenerationStream<D> {
     fn poll_next(&mut self, cx: &mut Context<'_>, batch: &mut TokenBatch) -> Poll<Result<(), AdapterError>> {
         match mem::replace(&mut self.phase, Phase::Over) {
             Phase::Over => Poll::Ready(Err(polled_too_often())),
@@ -126,6 +126,6 @@ impl TokenStream for CompletionStream {
     }
 }
 
-fn polled_too_often() -> AdapterError {
+pub(crate) fn polled_too_often() -> AdapterError {
     AdapterError::new(AdapterErrorKind::Protocol, "the stream was polled after its end")
 }

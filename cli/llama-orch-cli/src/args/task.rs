@@ -1,13 +1,13 @@
 //! The options of a task, and the request they make.
 
-use api_types::task::Message;
 use api_types::{
-    Determinism, EngineKind, FieldError, KvHint, Limits, ModelRef, PlacementMode, PlacementOverrides, PoolId,
-    Priority, Sampling, SessionId, TaskId, TaskRequest, Workload,
+    Determinism, FieldError, KvHint, Limits, Message, ModelRef, Priority, Role, Sampling, SessionId, TaskId,
+    TaskRequest, Workload,
 };
 use clap::Args;
 
 use super::duration::milliseconds;
+use super::placement::PlacementArgs;
 
 /// One task. What is left out takes the orchestrator's or the engine's default.
 #[derive(Debug, Args)]
@@ -67,29 +67,9 @@ pub struct TaskArgs {
     #[arg(long, value_name = "TEXT", help_heading = "Generation")]
     pub stop: Vec<String>,
 
-    /// Only this pool
-    #[arg(
-        long,
-        value_name = "POOL",
-        conflicts_with = "prefer",
-        help_heading = "Placement"
-    )]
-    pub pin: Option<PoolId>,
-    /// Try this pool first; may be repeated, best first
-    #[arg(long, value_name = "POOL", value_delimiter = ',', help_heading = "Placement")]
-    pub prefer: Vec<PoolId>,
-    /// Leave this pool out; may be repeated
-    #[arg(long, value_name = "POOL", value_delimiter = ',', help_heading = "Placement")]
-    pub avoid: Vec<PoolId>,
-    /// Only pools on exactly these GPUs: UUIDs, comma separated
-    #[arg(long, value_name = "UUIDS", help_heading = "Placement")]
-    pub device_mask: Option<String>,
-    /// Fail rather than use a pool that is not preferred, or one to avoid
-    #[arg(long, help_heading = "Placement")]
-    pub no_fallback: bool,
-    /// Only pools of this engine: llamacpp, vllm, tgi, triton or openai
-    #[arg(long, value_name = "ENGINE", help_heading = "Placement")]
-    pub engine: Option<EngineKind>,
+    /// Where it may run
+    #[command(flatten)]
+    pub placement: PlacementArgs,
 }
 
 impl TaskArgs {
@@ -108,7 +88,7 @@ impl TaskArgs {
             query: None,
             task_id: Some(task_id),
             session_id: self.session.clone(),
-            engine: self.engine,
+            engine: self.placement.engine,
             ctx: self.ctx,
             max_tokens: self.max_tokens,
             priority: self.priority,
@@ -124,7 +104,7 @@ impl TaskArgs {
             sampling: self.sampling(),
             kv_hint: if self.cold { KvHint::Cold } else { KvHint::Reuse },
             output_mode: None,
-            placement: self.placement(),
+            placement: self.placement.overrides(),
         };
         request.validate(&Limits::CONTRACT)?;
         Ok(request)
@@ -134,12 +114,11 @@ impl TaskArgs {
         if !self.chat {
             return (Workload::Completion, Some(prompt), None);
         }
-        let message = |role: &str, content: String| Message {
-            role: role.to_owned(),
-            content,
-        };
-        let system = self.system.clone().map(|text| message("system", text));
-        let messages = system.into_iter().chain([message("user", prompt)]).collect();
+        let system = self.system.clone().map(|text| Message::new(Role::System, text));
+        let messages = system
+            .into_iter()
+            .chain([Message::new(Role::User, prompt)])
+            .collect();
         (Workload::Chat, None, Some(messages))
     }
 
@@ -152,23 +131,6 @@ impl TaskArgs {
             stop: self.stop.clone(),
             ..Sampling::default()
         }
-    }
-
-    fn placement(&self) -> Option<PlacementOverrides> {
-        let mode = match (&self.pin, self.prefer.is_empty()) {
-            (Some(_), _) => PlacementMode::Pin,
-            (None, false) => PlacementMode::Prefer,
-            (None, true) => PlacementMode::Auto,
-        };
-        let overrides = PlacementOverrides {
-            mode,
-            pin_pool_id: self.pin.clone(),
-            prefer_pools: self.prefer.clone(),
-            avoid_pools: self.avoid.clone(),
-            require_device_mask: self.device_mask.clone(),
-            allow_fallback: !self.no_fallback,
-        };
-        (overrides != PlacementOverrides::default()).then_some(overrides)
     }
 }
 

@@ -21,14 +21,16 @@ const BATCH: usize = 256;
 /// How long a cancel may take, and then how long its last event. A person has pressed Ctrl-C and waits.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Follows a task to its end. Ctrl-C cancels it; the next one leaves at once.
+/// Follows a task to its end; `inputs` are the texts it was given, where it ranks them. Ctrl-C cancels it; the next one leaves at once.
 pub(super) async fn follow(
     session: &Session<'_>,
     task: TaskId,
     last_event_id: Option<String>,
+    inputs: Option<Vec<String>>,
     interrupts: &mut Interrupts,
 ) -> Result<Exit, Failure> {
-    let mut showing = pin!(show(session, task, last_event_id));
+    let view = View::new(session.console.json()).with_inputs(inputs.unwrap_or_default());
+    let mut showing = pin!(show(session, task, last_event_id, view));
     tokio::select! {
         biased;
         () = interrupts.next() => {}
@@ -71,10 +73,14 @@ pub(super) async fn cancel(session: &Session<'_>, task: TaskId) -> Canceled {
     Canceled::Unknown
 }
 
-async fn show(session: &Session<'_>, task: TaskId, last_event_id: Option<String>) -> Result<Exit, Failure> {
+async fn show(
+    session: &Session<'_>,
+    task: TaskId,
+    last_event_id: Option<String>,
+    mut view: View,
+) -> Result<Exit, Failure> {
     let stream = session.client.stream(task, last_event_id);
     let mut batches = pin!(stream.ready_chunks(BATCH));
-    let mut view = View::new(session.console.json());
     while let Some(batch) = batches.next().await {
         if let Some(exit) = show_batch(session, &mut view, batch).await? {
             session.console.end_line();
@@ -112,6 +118,7 @@ async fn write(console: &Console, pieces: Vec<Piece>) -> Result<(), Failure> {
     for piece in pieces {
         match piece {
             Piece::Data(bytes) => console.out(bytes).await?,
+            Piece::Aside(text) => console.aside(&text),
             Piece::Note(line) => console.note(&line),
             Piece::Status(line) => console.status(&line),
             Piece::Error(text) => console.error(&text),

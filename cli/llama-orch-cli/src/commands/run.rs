@@ -1,4 +1,4 @@
-//! `run`: submit, then follow to the end. The task belongs to this command: what ends the command ends the task.
+//! `run`, `embed`, `rerank`: submit, then follow to the end. The task belongs to this command: what ends the command ends the task.
 
 use std::io::{self, Read};
 
@@ -7,14 +7,35 @@ use uuid::Uuid;
 
 use super::Session;
 use super::follow;
-use crate::args::TaskArgs;
+use crate::args::{EmbedArgs, RerankArgs, TaskArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::render::events;
 
 pub(super) async fn run(session: &Session<'_>, task: &TaskArgs) -> Result<Exit, Failure> {
-    let request = request(task)?;
+    perform(session, request(task)?).await
+}
+
+pub(super) async fn embed(session: &Session<'_>, args: &EmbedArgs) -> Result<Exit, Failure> {
+    let inputs = texts(&args.texts)?;
+    perform(
+        session,
+        args.request(args.common.task_id.unwrap_or_else(new_id), inputs)?,
+    )
+    .await
+}
+
+pub(super) async fn rerank(session: &Session<'_>, args: &RerankArgs) -> Result<Exit, Failure> {
+    let inputs = texts(&args.documents)?;
+    perform(
+        session,
+        args.request(args.common.task_id.unwrap_or_else(new_id), inputs)?,
+    )
+    .await
+}
+
+async fn perform(session: &Session<'_>, request: TaskRequest) -> Result<Exit, Failure> {
     let task_id = request.task_id.unwrap_or_else(new_id);
     let mut interrupts = Interrupts::listen()?;
     let submitted = tokio::select! {
@@ -25,7 +46,7 @@ pub(super) async fn run(session: &Session<'_>, task: &TaskArgs) -> Result<Exit, 
     if let Some(line) = events::budgets(&submitted.budgets) {
         session.console.note(&line);
     }
-    let followed = follow::follow(session, task_id, None, &mut interrupts).await;
+    let followed = follow::follow(session, task_id, None, request.inputs, &mut interrupts).await;
     if let Err(Failure::OutputClosed) = followed {
         follow::cancel(session, task_id).await;
     }
@@ -50,6 +71,19 @@ pub(super) fn request(task: &TaskArgs) -> Result<TaskRequest, Failure> {
         text => text.to_owned(),
     };
     Ok(task.request(task.task_id.unwrap_or_else(new_id), prompt)?)
+}
+
+/// The texts of the command line, or those of stdin in place of a single `-`: one a line, empty lines left out.
+fn texts(given: &[String]) -> Result<Vec<String>, Failure> {
+    match given {
+        [dash] if dash == "-" => Ok(lines(&read_prompt(&mut io::stdin().lock())?)),
+        given => Ok(given.to_vec()),
+    }
+}
+
+fn lines(text: &str) -> Vec<String> {
+    let lines = text.lines().filter(|line| !line.is_empty());
+    lines.map(str::to_owned).collect()
 }
 
 fn new_id() -> TaskId {
@@ -82,6 +116,11 @@ mod tests {
     fn a_prompt_is_read_whole_or_refused() {
         assert_eq!(read_prompt(&mut "häh\n".as_bytes()).unwrap(), "häh\n");
         assert!(matches!(read_prompt(&mut &b"\xff"[..]), Err(Failure::Io { .. })));
+    }
+
+    #[test]
+    fn every_line_of_stdin_is_a_text() {
+        assert_eq!(lines("one\r\n\ntwo words\nlast"), ["one", "two words", "last"]);
     }
 
     #[test]

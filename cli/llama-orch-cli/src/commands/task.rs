@@ -15,7 +15,14 @@ pub(super) async fn perform(session: &Session<'_>, command: &TaskCommand) -> Res
     match command {
         TaskCommand::Submit(task) => submit(session, task).await?,
         TaskCommand::Stream { task, last_event_id } => {
-            return follow::follow(session, *task, last_event_id.clone(), &mut Interrupts::listen()?).await;
+            return follow::follow(
+                session,
+                *task,
+                last_event_id.clone(),
+                None,
+                &mut Interrupts::listen()?,
+            )
+            .await;
         }
         TaskCommand::Cancel { task } => cancel(session, *task).await?,
         TaskCommand::Show { task } => show(session, *task).await?,

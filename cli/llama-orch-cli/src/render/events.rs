@@ -3,17 +3,22 @@
 
 use std::mem;
 
-use api_types::{EndEvent, FinishReason, MetricsEvent, NarrationEvent, Phase, StartedEvent, TaskEvent};
+use api_types::{
+    EndEvent, FinishReason, MetricsEvent, NarrationEvent, Phase, StartedEvent, TaskEvent, TokenEvent,
+    TokenKind,
+};
 use llama_orch_client::{Budgets, StreamItem};
 
-use super::failure;
 use super::text::{clean_line, digest, duration, queue, wire};
+use super::{failure, result};
 
 /// Something to be written, in its order.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
     /// To stdout, as it is.
     Data(Vec<u8>),
+    /// What is said beside the data and is not a line of its own: the model's reasoning.
+    Aside(String),
     /// A line for people.
     Note(String),
     /// A line for people that the next output replaces.
@@ -26,6 +31,8 @@ pub(crate) enum Piece {
 #[derive(Debug)]
 pub(crate) struct View {
     json: bool,
+    /// What the task was given, to show beside its scores.
+    inputs: Vec<String>,
     pieces: Vec<Piece>,
 }
 
@@ -33,8 +40,13 @@ impl View {
     pub(crate) fn new(json: bool) -> Self {
         Self {
             json,
+            inputs: Vec::new(),
             pieces: Vec::new(),
         }
+    }
+
+    pub(crate) fn with_inputs(self, inputs: Vec<String>) -> Self {
+        Self { inputs, ..self }
     }
 
     pub(crate) fn take(&mut self, item: StreamItem) {
@@ -61,17 +73,34 @@ impl View {
 
     fn text(&mut self, event: TaskEvent) {
         let piece = match event {
-            TaskEvent::Token(token) => return self.data(token.t.as_bytes()),
+            TaskEvent::Token(token) => return self.token(token),
             TaskEvent::Started(event) => Piece::Note(started(&event)),
             TaskEvent::Narration(event) => Piece::Note(narration(&event)),
             TaskEvent::Metrics(event) => match status(&event) {
                 Some(line) => Piece::Status(line),
                 None => return,
             },
-            TaskEvent::End(event) => Piece::Note(receipt(&event)),
+            TaskEvent::End(event) => {
+                if let Some(result) = &event.result {
+                    let lines = result::lines(result, &self.inputs);
+                    self.data(lines.as_bytes());
+                }
+                Piece::Note(receipt(&event))
+            }
             TaskEvent::Error(body) => Piece::Error(failure::of_body(&body)),
         };
         self.pieces.push(piece);
+    }
+
+    /// The answer is data; what the model thinks beside it is for people.
+    fn token(&mut self, token: TokenEvent) {
+        match token.kind {
+            TokenKind::Text | TokenKind::ToolCall => self.data(token.t.as_bytes()),
+            TokenKind::Reasoning => match self.pieces.last_mut() {
+                Some(Piece::Aside(text)) => text.push_str(&token.t),
+                _ => self.pieces.push(Piece::Aside(token.t)),
+            },
+        }
     }
 
     fn data(&mut self, bytes: &[u8]) {
@@ -166,6 +195,7 @@ mod tests {
         events.into_iter().for_each(|item| view.take(item));
         let line = |piece| match piece {
             Piece::Data(bytes) => format!("data   {:?}", String::from_utf8_lossy(&bytes)),
+            Piece::Aside(text) => format!("aside  {text:?}"),
             Piece::Note(line) => format!("note   {line}"),
             Piece::Status(line) => format!("status {line}"),
             Piece::Error(text) => format!("error  {text:?}"),
@@ -208,6 +238,26 @@ mod tests {
         }
         assert_eq!(view.pieces(), [Piece::Data("\x1b[31m\r\né".as_bytes().to_vec())]);
         assert_eq!(view.pieces(), []);
+    }
+
+    #[test]
+    fn reasoning_is_no_data() {
+        let mut view = View::new(false);
+        for (kind, text) in [
+            (TokenKind::Reasoning, "let me "),
+            (TokenKind::Reasoning, "see"),
+            (TokenKind::Text, "42"),
+        ] {
+            let mut item = samples::token(text);
+            if let TaskEvent::Token(token) = &mut item.event {
+                token.kind = kind;
+            }
+            view.take(item);
+        }
+        assert_eq!(
+            view.pieces(),
+            [Piece::Aside("let me see".into()), Piece::Data(b"42".to_vec())]
+        );
     }
 
     #[test]

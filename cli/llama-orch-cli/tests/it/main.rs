@@ -6,3 +6,4 @@ mod process;
 mod run;
 mod server;
 mod signals;
+mod workloads;

@@ -147,6 +147,31 @@ fn pools_are_checked_one_by_one_and_together() {
     );
 }
 
+/// ORCH-3526.
+#[test]
+fn a_pool_serves_text_or_vectors_or_scores() {
+    for good in [
+        "[\"chat\"]",
+        "[\"chat\", \"completion\"]",
+        "[\"embedding\"]",
+        "[\"rerank\"]",
+    ] {
+        let loaded = pool_file(&format!("workloads = {good}")).load(&[]);
+        assert!(loaded.is_ok(), "{good}: {loaded:?}");
+    }
+    for (bad, expected) in [
+        ("[]", "must be completion and chat"),
+        ("[\"chat\", \"embedding\"]", "must be completion and chat"),
+        ("[\"embedding\", \"rerank\"]", "must be completion and chat"),
+        ("[\"chat\", \"chat\"]", "names a workload twice"),
+        ("[\"poetry\"]", "poetry"),
+    ] {
+        let problems = pool_file(&format!("workloads = {bad}")).problems(&[]);
+        let found = problems.iter().any(|problem| problem.contains(expected));
+        assert!(found && problems[0].contains("workloads"), "{bad}: {problems:?}");
+    }
+}
+
 #[test]
 fn a_pool_needs_a_gpu() {
     let file = TestFile::new(

@@ -37,6 +37,14 @@ pub struct Launch {
     pub devices: Vec<String>,
     /// `--api-key`, `--api-key-file`, `LLAMA_API_KEY`.
     pub api_keys: Vec<String>,
+    /// `--embeddings`: vectors are served.
+    pub embeddings: bool,
+    /// `--reranking`: scores are served.
+    pub reranking: bool,
+    /// `--pooling none`: no vector for a text as a whole.
+    pub no_pooling: bool,
+    /// `-ub`: the most tokens of an input that is embedded or scored.
+    pub ubatch: u32,
     /// `--metrics`.
     pub metrics: bool,
     /// `--slots`, `--no-slots`.
@@ -77,6 +85,10 @@ impl Default for Launch {
             kv_unified: None,
             devices: Vec::new(),
             api_keys: Vec::new(),
+            embeddings: false,
+            reranking: false,
+            no_pooling: false,
+            ubatch: 512,
             metrics: false,
             slots: true,
             props: false,
@@ -110,13 +122,12 @@ pub enum CommandLineError {
 #[rustfmt::skip]
 const IGNORED_WITH_VALUE: &[&str] = &[
     "-ngl", "--gpu-layers", "--n-gpu-layers", "--fit", "-fit", "-fitt", "--fit-target", "-fitc",
-    "--fit-ctx", "-fa", "--flash-attn", "--log-colors", "--slot-save-path", "-b", "--batch-size", "-ub",
-    "--ubatch-size", "-sm", "--split-mode", "-mg", "--main-gpu", "-ts", "--tensor-split", "-ctk",
+    "--fit-ctx", "-fa", "--flash-attn", "--log-colors", "--slot-save-path", "-b", "--batch-size", "-sm", "--split-mode", "-mg", "--main-gpu", "-ts", "--tensor-split", "-ctk",
     "--cache-type-k", "-ctv", "--cache-type-v", "--cache-reuse", "-cram", "--cache-ram", "-sps",
     "--slot-prompt-similarity", "-to", "--timeout", "--threads-http", "-t", "--threads", "-tb",
     "--threads-batch", "-s", "--seed", "--temp", "--top-k", "--top-p", "--min-p", "-n", "--predict",
     "--reasoning-format", "--chat-template", "--log-file", "--sleep-idle-seconds", "--lora", "--load-mode",
-    "--keep", "--pooling",
+    "--keep",
 ];
 
 /// Flags without a value that change nothing here.
@@ -162,6 +173,9 @@ impl Launch {
     /// Flags without a value; `false` when this is none.
     fn switch(&mut self, flag: &str) -> bool {
         match flag {
+            "--embedding" | "--embeddings" => self.embeddings = true,
+            // As in the real server, scores come from the machinery of vectors.
+            "--rerank" | "--reranking" => (self.embeddings, self.reranking) = (true, true),
             "--metrics" => self.metrics = true,
             "--slots" => self.slots = true,
             "--no-slots" => self.slots = false,
@@ -182,6 +196,8 @@ impl Launch {
             "--host" => self.host = text()?,
             "--port" => self.port = number(flag, &text()?)?,
             "-c" | "--ctx-size" => self.ctx = number(flag, &text()?)?,
+            "--pooling" => self.no_pooling = text()? == "none",
+            "-ub" | "--ubatch-size" => self.ubatch = number(flag, &text()?)?,
             "-np" | "--parallel" => self.parallel = slots_of(number(flag, &text()?)?),
             "-dev" | "--device" => self.devices = text()?.split(',').map(str::to_owned).collect(),
             "--api-key" => self.api_keys.extend(text()?.split(',').map(str::to_owned)),

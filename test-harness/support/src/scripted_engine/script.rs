@@ -30,7 +30,7 @@ pub struct Script {
     pub build_info: String,
     /// What `/health` says once loaded.
     pub health: Health,
-    /// Answer every completion with this error.
+    /// Answer every completion, chat, embedding and rerank with this error.
     pub refuse_completions: Option<EngineError>,
     /// From the slot's start to the first token.
     pub first_token_delay_ms: u64,
@@ -51,6 +51,8 @@ pub struct Script {
     pub ping_interval_ms: Option<u64>,
     /// What the tokens say.
     pub text: Text,
+    /// So many tokens of a chat are reasoning before the answer begins.
+    pub reasoning: u32,
     /// Each text ends in `@` and 20 digits: when its frame was handed to the socket, CLOCK_MONOTONIC
     /// in nanoseconds. For benchmarks: whoever receives it on the same host knows its age.
     pub stamp_tokens: bool,
@@ -87,6 +89,7 @@ impl Default for Script {
             fragment_delay_us: 0,
             ping_interval_ms: None,
             text: Text::Words,
+            reasoning: 0,
             stamp_tokens: false,
             empty_every: None,
             null_frame: false,

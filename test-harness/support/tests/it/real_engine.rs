@@ -33,6 +33,10 @@ fn free_port() -> u16 {
 }
 
 async fn start() -> RealEngine {
+    start_with(&[]).await
+}
+
+async fn start_with(flags: &[&str]) -> RealEngine {
     let executable = tokio::task::spawn_blocking(llama_server).await.unwrap().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("tiny.gguf");
@@ -44,6 +48,7 @@ async fn start() -> RealEngine {
         .args(["-a", "tiny", "--host", "127.0.0.1", "--port", &port.to_string()])
         .args("-c 2048 -np 1 --no-kv-unified -dev CUDA0 -ngl all --fit off -fa on -lv 4".split(' '))
         .args("--metrics --slots --no-ui --log-colors off --offline".split(' '))
+        .args(flags)
         .spawn()
         .unwrap();
     let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -253,4 +258,181 @@ async fn the_real_server_closes_the_connection_of_a_stream_against_its_word() {
     let engine = start().await;
     assert!(closes_after(engine.address, &completion(true)).await);
     assert!(!closes_after(engine.address, &completion(false)).await);
+}
+
+/// Sends the same request to both, and compares status, keys in their order, and headers.
+async fn same_form(real: SocketAddr, scripted: SocketAddr, request: &Call) {
+    let (theirs, ours) = (
+        call(real, request).await.unwrap(),
+        call(scripted, request).await.unwrap(),
+    );
+    assert_eq!(
+        (ours.status, keys(&ours.text())),
+        (theirs.status, keys(&theirs.text())),
+        "{request:?}: {} against {}",
+        ours.text(),
+        theirs.text()
+    );
+    let names =
+        |headers: &[(String, String)]| headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        names(&ours.head.headers),
+        names(&theirs.head.headers),
+        "{request:?}"
+    );
+}
+
+#[tokio::test]
+async fn chats_have_the_real_ones_form() {
+    let real = start().await;
+    let scripted = ScriptedEngine::start(Script::default()).await.unwrap();
+    let chat = |more: Value| {
+        let mut body =
+            json!({"messages": [{"role": "user", "content": "the river"}], "max_tokens": 5, "seed": 42});
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        Call::post_json("/v1/chat/completions", &body)
+    };
+    for more in [
+        json!({"stream": true, "stream_options": {"include_usage": true}}),
+        json!({"stream": true}),
+    ] {
+        let request = chat(more);
+        let (theirs, ours) = (
+            frames(real.address, &request).await,
+            frames(scripted.address(), &request).await,
+        );
+        // The real one leaves the role out where its first token is part of a character.
+        let forms = |events: &[Event]| -> Vec<Vec<String>> {
+            let forms = events.iter().map(|event| keys(&event.data));
+            let mut forms: Vec<_> = forms.filter(|form| !form.contains(&"role".to_owned())).collect();
+            forms.dedup();
+            forms
+        };
+        assert_eq!(forms(&ours), forms(&theirs));
+        assert_eq!(ours.last().unwrap().data, "[DONE]");
+    }
+    let messages = json!([{"role": "user", "content": "the river"}]);
+    for request in [
+        chat(json!({"stream": false})),
+        Call::post_json("/v1/chat/completions", &json!({"max_tokens": 4})),
+        Call::post_json("/v1/chat/completions", &json!({"messages": [{"content": "hi"}]})),
+        Call::post_json("/apply-template", &json!({"messages": messages})),
+        Call::post_json("/v1/embeddings", &json!({})),
+        Call::post_json("/v1/rerank", &json!({})),
+    ] {
+        same_form(real.address, scripted.address(), &request).await;
+    }
+}
+
+/// The prompt of a chat as `/apply-template` and `/tokenize` count it is what the chat is charged for.
+#[tokio::test]
+async fn a_real_chat_costs_what_its_template_says() {
+    let real = start().await;
+    let messages =
+        json!([{"role": "system", "content": "be brief"}, {"role": "user", "content": "é ☃ the river"}]);
+    let post = |path: &'static str, body: Value| async move {
+        call(real.address, &Call::post_json(path, &body))
+            .await
+            .unwrap()
+            .json::<Value>()
+            .unwrap()
+    };
+    let rendered = post("/apply-template", json!({"messages": messages})).await;
+    let counted = post(
+        "/tokenize",
+        json!({"content": rendered["prompt"], "add_special": true}),
+    )
+    .await;
+    let answer = post(
+        "/v1/chat/completions",
+        json!({"messages": messages, "max_tokens": 2}),
+    )
+    .await;
+    assert_eq!(
+        answer["usage"]["prompt_tokens"].as_u64(),
+        counted["tokens"].as_array().map(|tokens| tokens.len() as u64)
+    );
+}
+
+#[tokio::test]
+async fn vectors_and_scores_have_the_real_ones_form() {
+    let batch = ["-b", "2048", "-ub", "2048"];
+    let vectors = start_with(&[&batch[..], &["--embeddings", "--pooling", "last"]].concat()).await;
+    let scripted = |reranking: bool| Launch {
+        embeddings: true,
+        reranking,
+        ctx: 2048,
+        parallel: Some(1),
+        ubatch: 2048,
+        alias: Some("tiny".to_owned()),
+        ..Launch::default()
+    };
+    let ours = ScriptedEngine::launch(Launch { ..scripted(false) }, Script::default())
+        .await
+        .unwrap();
+    // Not compared: an input beyond both batch and context. Builds differ in which of the two they name.
+    for body in [
+        json!({"input": ["the moon", "a"]}),
+        json!({"input": "a", "encoding_format": "base64"}),
+        json!({"input": ""}),
+        json!({}),
+    ] {
+        same_form(
+            vectors.address,
+            ours.address(),
+            &Call::post_json("/v1/embeddings", &body),
+        )
+        .await;
+    }
+    same_form(
+        vectors.address,
+        ours.address(),
+        &Call::post_json("/embedding", &json!({"content": "a"})),
+    )
+    .await;
+    same_form(
+        vectors.address,
+        ours.address(),
+        &Call::post_json("/v1/rerank", &json!({})),
+    )
+    .await;
+    drop(vectors);
+    let scores = start_with(&[&batch[..], &["--reranking"]].concat()).await;
+    let ours = ScriptedEngine::launch(scripted(true), Script::default())
+        .await
+        .unwrap();
+    for body in [
+        json!({"query": "the moon", "documents": ["a river", "the moon"], "top_n": 2}),
+        json!({}),
+        json!({"query": "the moon"}),
+        json!({"query": "the moon", "documents": []}),
+    ] {
+        same_form(
+            scores.address,
+            ours.address(),
+            &Call::post_json("/v1/rerank", &body),
+        )
+        .await;
+    }
+}
+
+/// A model that names no pooling gives no vector for a text: what pool-managerd looks for before it calls a pool ready.
+#[tokio::test]
+async fn a_model_without_pooling_says_so_before_anything_else() {
+    let real = start_with(&["--embeddings"]).await;
+    let launch = Launch {
+        embeddings: true,
+        no_pooling: true,
+        ..Launch::default()
+    };
+    let scripted = ScriptedEngine::launch(launch, Script::default()).await.unwrap();
+    let request = Call::post_json("/v1/embeddings", &json!({}));
+    let answers = [
+        call(real.address, &request).await.unwrap().text(),
+        call(scripted.address(), &request).await.unwrap().text(),
+    ];
+    assert!(answers[0].contains("Pooling type 'none'"), "{}", answers[0]);
+    assert_eq!(answers[0], answers[1]);
 }

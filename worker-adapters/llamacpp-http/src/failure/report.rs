@@ -93,10 +93,9 @@ impl Report {
             (Kind::NotReady, _) => format!("llama.cpp is not ready: {said}"),
             (Kind::Exhausted, _) => format!("llama.cpp has no room: {said}"),
             (Kind::Reset, _) => format!("llama.cpp failed: {said}"),
-            (Kind::Unavailable, _) => {
+            (Kind::Unavailable | Kind::Protocol | Kind::Timeout, _) => {
                 format!("llama.cpp answers {status}: {said}{}", configuration_hint(status))
             }
-            (Kind::Protocol | Kind::Timeout, _) => format!("llama.cpp answers {status}: {said}"),
         }
     }
 }
@@ -104,6 +103,7 @@ impl Report {
 fn configuration_hint(status: u16) -> &'static str {
     match status {
         401 | 403 => " (configuration: the key bound to this endpoint is not the engine's)",
+        501 => " (configuration: the engine was not started for this workload)",
         404 | 405 => " (configuration: is this endpoint a llama.cpp server?)",
         _ => "",
     }

@@ -151,6 +151,7 @@ fn the_final_frame_tells_cause_counts_and_times() {
         cached_tokens: Some(4),
         prefill_ms: Some(2),
         decode_ms: Some(1035),
+        result: None,
     };
     let last = |frame: &Value| match read(frame.to_string().as_bytes(), &mut TokenBatch::new()) {
         Ok(Frame::Last(finish)) => finish,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use adapter_api::{
     Adapter, AdapterError, AdapterErrorKind, Finish, Job, JobInput, Timeouts, TokenBatch, TokenStream,
 };
-use api_types::{KvHint, Sampling, TaskId};
+use api_types::{KvHint, Message, Role, Sampling, TaskId, TokenKind};
 use llamacpp_http::LlamaCpp;
 use proptest::test_runner::Config;
 use secrecy::SecretString;
@@ -38,6 +38,31 @@ pub(crate) fn job(prompt: &str, max_tokens: u32) -> Job {
     }
 }
 
+/// A chat of one message.
+pub(crate) fn chat(content: &str, max_tokens: u32) -> Job {
+    Job {
+        input: JobInput::Chat([Message::new(Role::User, content)].into()),
+        ..job("", max_tokens)
+    }
+}
+
+pub(crate) fn embed(inputs: &[&str]) -> Job {
+    Job {
+        input: JobInput::Embedding(inputs.iter().map(|&text| text.to_owned()).collect()),
+        ..job("", 0)
+    }
+}
+
+pub(crate) fn rerank(query: &str, documents: &[&str]) -> Job {
+    Job {
+        input: JobInput::Rerank {
+            query: query.into(),
+            documents: documents.iter().map(|&text| text.to_owned()).collect(),
+        },
+        ..job("", 0)
+    }
+}
+
 /// Cases are few, because each takes a server; a failing one is printed, not kept in a file.
 pub(crate) fn config(cases: u32) -> Config {
     Config {
@@ -51,6 +76,8 @@ pub(crate) fn config(cases: u32) -> Config {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Output {
     pub(crate) texts: Vec<String>,
+    /// What each text is.
+    pub(crate) kinds: Vec<TokenKind>,
     pub(crate) generated: u32,
     pub(crate) end: Result<Finish, AdapterError>,
 }
@@ -67,6 +94,7 @@ pub(crate) async fn generate(adapter: &LlamaCpp, job: &Job) -> Output {
         Ok(stream) => drain(stream).await,
         Err(error) => Output {
             texts: Vec::new(),
+            kinds: Vec::new(),
             generated: 0,
             end: Err(error),
         },
@@ -76,7 +104,7 @@ pub(crate) async fn generate(adapter: &LlamaCpp, job: &Job) -> Output {
 /// Reads to the end. Every successful poll must have brought something.
 pub(crate) async fn drain(mut stream: Box<dyn TokenStream>) -> Output {
     let mut batch = TokenBatch::new();
-    let mut texts = Vec::new();
+    let (mut texts, mut kinds) = (Vec::new(), Vec::new());
     let end = loop {
         let before = batch.generated();
         batch.clear();
@@ -84,6 +112,7 @@ pub(crate) async fn drain(mut stream: Box<dyn TokenStream>) -> Output {
             break Err(error);
         }
         texts.extend(batch.tokens().map(str::to_owned));
+        kinds.extend(batch.tokens_with_kind().map(|(kind, _)| kind));
         if let Some(finish) = batch.finish() {
             break Ok(finish.clone());
         }
@@ -96,6 +125,7 @@ pub(crate) async fn drain(mut stream: Box<dyn TokenStream>) -> Output {
     assert!(after.is_err(), "something came after the end");
     Output {
         texts,
+        kinds,
         generated: batch.generated(),
         end,
     }

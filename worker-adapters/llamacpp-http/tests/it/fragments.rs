@@ -1,11 +1,12 @@
 //! Recorded streams cut anywhere: how bytes arrive makes no difference to what comes out.
 
+use adapter_api::Job;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::common::{PATIENT, adapter, config};
-use crate::recorded::{check_stream, recorded_streams};
+use crate::common::{PATIENT, adapter, chat, config, generate, job};
+use crate::recorded::{check_job, recorded_streams};
 use crate::replay::Replay;
 use crate::transcript;
 
@@ -14,16 +15,16 @@ fn runtime() -> Runtime {
 }
 
 async fn check_pieces(name: &str, pieces: Vec<Vec<u8>>, case: &str) {
-    let expected = recorded_streams().find(|(row, _)| *row == name).unwrap().1;
+    let (_, job, expected) = recorded_streams().find(|(row, ..)| *row == name).unwrap();
     let server = Replay::pieces(pieces).await;
     let adapter = adapter(&server.url(), None, PATIENT);
-    check_stream(&adapter, &transcript::response(name), &expected, case).await;
+    check_job(&adapter, &job, &transcript::response(name), &expected, case).await;
 }
 
 #[test]
 fn a_byte_at_a_time() {
     runtime().block_on(async {
-        for (name, _) in recorded_streams() {
+        for (name, ..) in recorded_streams() {
             let response = transcript::response(name);
             check_pieces(name, response.chunks(1).map(<[u8]>::to_vec).collect(), name).await;
         }
@@ -32,7 +33,7 @@ fn a_byte_at_a_time() {
 
 #[test]
 fn cut_at_random() {
-    let names: Vec<&str> = recorded_streams().map(|(name, _)| name).collect();
+    let names: Vec<&str> = recorded_streams().map(|(name, ..)| name).collect();
     let cases = (
         prop::sample::select(names),
         proptest::collection::vec(any::<prop::sample::Index>(), 0..60),
@@ -52,10 +53,14 @@ fn cut_at_random() {
     ran.unwrap();
 }
 
-/// Whatever byte the connection ends after: the texts so far, then one error; a finish only from a final frame.
+/// Whatever byte the connection ends after: the texts so far, then one error; a finish only from an end marker.
 #[test]
 fn cut_off_anywhere() {
-    let name = "15-completion-stream-utf8-split.txt";
+    cut_off("15-completion-stream-utf8-split.txt", &job("hi", 4));
+    cut_off("79-oai-chat-stream-stop.txt", &chat("hi", 4));
+}
+
+fn cut_off(name: &str, job: &Job) {
     let response = transcript::response(name);
     let texts = transcript::texts(&response);
     runtime().block_on(async {
@@ -64,10 +69,10 @@ fn cut_off_anywhere() {
         for len in (0..end).step_by(7).chain(end..response.len()) {
             let server = Replay::whole(response[..len].to_vec()).await;
             let adapter = adapter(&server.url(), None, PATIENT);
-            let output = crate::common::generate(&adapter, &crate::common::job("hi", 4)).await;
+            let output = generate(&adapter, job).await;
             assert!(texts.starts_with(&output.texts), "{len}: {output:?}");
-            let final_frame_is_whole = len >= response.len() - "\r\n0\r\n\r\n".len();
-            assert_eq!(output.end.is_ok(), final_frame_is_whole, "{len}: {output:?}");
+            let end_is_whole = len >= response.len() - "\r\n0\r\n\r\n".len();
+            assert_eq!(output.end.is_ok(), end_is_whole, "{len}: {output:?}");
         }
     });
 }

@@ -12,3 +12,4 @@ mod fragments;
 mod recorded;
 mod replay;
 mod transcript;
+mod workloads;

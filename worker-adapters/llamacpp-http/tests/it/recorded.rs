@@ -1,9 +1,10 @@
 //! Every recorded exchange that concerns the adapter, and what it must make of it. A recording without a row fails.
 
-use adapter_api::{Adapter, AdapterErrorKind as Kind, EngineProps, Finish, FinishCause, Health};
+use adapter_api::{Adapter, AdapterErrorKind as Kind, EngineProps, Finish, FinishCause, Health, Job};
+use api_types::{Message, Role, TaskResult};
 use llamacpp_http::LlamaCpp;
 
-use crate::common::{PATIENT, adapter, generate, job};
+use crate::common::{PATIENT, adapter, chat, embed, generate, job, rerank};
 use crate::replay::Replay;
 use crate::transcript;
 
@@ -13,7 +14,12 @@ enum Call {
     Health,
     Props,
     CountTokens,
+    /// A completion.
     Submit,
+    Chat,
+    /// Of so many inputs.
+    Embed(usize),
+    Rerank,
 }
 
 /// What must come out.
@@ -23,6 +29,8 @@ pub(crate) enum Expected {
     Count(u32),
     /// So many texts (their content is compared with a naive reader's), then the finish.
     Stream(usize, Finish),
+    /// So many vectors of so many numbers, the first beginning with this one, for so many tokens.
+    Vectors(usize, usize, f32, u32),
     /// So many texts, then an error of the kind whose message contains the text.
     Cut(usize, Kind, &'static str),
     /// No stream, no answer: an error of the kind whose message contains the text.
@@ -41,6 +49,7 @@ fn finish(cause: FinishCause, tokens_in: u32, tokens_out: u32, prefill_ms: u64, 
         cached_tokens: Some(0),
         prefill_ms: Some(prefill_ms),
         decode_ms: Some(decode_ms),
+        result: None,
     }
 }
 
@@ -62,6 +71,8 @@ fn table() -> Vec<Row> {
         streams(),
         refusals(),
         not_streams(),
+        chats(),
+        pooled(),
     ]
     .into_iter()
     .flatten()
@@ -277,15 +288,136 @@ fn not_streams() -> Vec<Row> {
         .collect()
 }
 
-/// The recorded streams, for tests that cut them.
-pub(crate) fn recorded_streams() -> impl Iterator<Item = (&'static str, Expected)> {
-    streams().into_iter().map(|(name, _, expected)| (name, expected))
+/// Chats, and what a chat may get instead of a stream.
+fn chats() -> Vec<Row> {
+    use FinishCause::{Length, Stop};
+    let rows = vec![
+        (
+            "70-oai-chat-stream-usage.txt",
+            Stream(6, finish(Length, 34, 6, 434, 951)),
+        ),
+        // Its usage is in the timings of the last chunk.
+        (
+            "71-oai-chat-stream-nousage.txt",
+            Stream(6, finish(Length, 34, 6, 3, 2)),
+        ),
+        (
+            "79-oai-chat-stream-stop.txt",
+            Stream(3, finish(Stop, 24, 7, 1, 1)),
+        ),
+        (
+            "72-oai-chat-nonstream.txt",
+            Refused(Kind::Protocol, "instead of text/event-stream"),
+        ),
+        (
+            "80-bad-json-stream-chat.txt",
+            Refused(Kind::Rejected, "parse_error.101"),
+        ),
+        (
+            "31-err-context-overflow-chat.txt",
+            Refused(Kind::Rejected, "2422 tokens"),
+        ),
+        (
+            "48-chat-no-messages.txt",
+            Refused(Kind::Rejected, "'messages' is required"),
+        ),
+        (
+            "49-chat-bad-role.txt",
+            Refused(Kind::Rejected, "Failed to parse messages"),
+        ),
+        (
+            "105b-instream-error-kv-exhausted-other.txt",
+            // Chunks of the sister route, which have no delta; the error frame is the same.
+            Cut(0, Kind::Reset, "Context size has been exceeded"),
+        ),
+    ];
+    rows.into_iter()
+        .map(|(name, expected)| (name, Call::Chat, expected))
+        .collect()
 }
 
-/// Compares a generation with a row.
-pub(crate) async fn check_stream(adapter: &LlamaCpp, response: &[u8], expected: &Expected, case: &str) {
-    let output = generate(adapter, &job("hi", 4)).await;
+/// Embeddings and scores (ORCH-3524).
+fn pooled() -> Vec<Row> {
+    use Expected::Vectors;
+    vec![
+        (
+            "110-embeddings-oai.txt",
+            Call::Embed(2),
+            Vectors(2, 128, 0.083_386_3, 12),
+        ),
+        (
+            "113-embeddings-empty-input.txt",
+            Call::Embed(1),
+            Vectors(1, 128, 0.027_327_858, 1),
+        ),
+        // Forms that the adapter does not ask for.
+        (
+            "111-embeddings-oai-base64.txt",
+            Call::Embed(1),
+            Refused(Kind::Protocol, "not understood"),
+        ),
+        (
+            "112-embedding-native.txt",
+            Call::Embed(1),
+            Refused(Kind::Protocol, "not understood"),
+        ),
+        (
+            "114-embeddings-too-long.txt",
+            Call::Embed(1),
+            Refused(Kind::Rejected, "input (2402 tokens)"),
+        ),
+        (
+            "46-embeddings-not-enabled.txt",
+            Call::Embed(1),
+            Refused(Kind::Protocol, "not started for this workload"),
+        ),
+        (
+            "47-rerank-not-enabled.txt",
+            Call::Rerank,
+            Refused(Kind::Protocol, "`--reranking`"),
+        ),
+    ]
+}
+
+/// The recorded streams, for tests that cut them.
+pub(crate) fn recorded_streams() -> impl Iterator<Item = (&'static str, Job, Expected)> {
+    let completions = streams()
+        .into_iter()
+        .map(|(name, _, expected)| (name, job("hi", 4), expected));
+    let chats = chats()
+        .into_iter()
+        .map(|(name, _, expected)| (name, chat("hi", 4), expected));
+    completions.chain(chats.filter(|(_, _, expected)| !matches!(expected, Refused(..))))
+}
+
+/// Compares a job with a row.
+pub(crate) async fn check_job(
+    adapter: &LlamaCpp,
+    job: &Job,
+    response: &[u8],
+    expected: &Expected,
+    case: &str,
+) {
+    let output = generate(adapter, job).await;
     match expected {
+        Expected::Vectors(count, dimensions, first, tokens_in) => {
+            let finish = output.end.unwrap();
+            assert_eq!((finish.tokens_in, finish.tokens_out), (*tokens_in, 0), "{case}");
+            assert!(output.texts.is_empty(), "{case}");
+            let Some(TaskResult::Embedding {
+                dimensions: found,
+                embeddings,
+            }) = finish.result.as_deref()
+            else {
+                panic!("{case}: {finish:?}")
+            };
+            assert_eq!(
+                (*found as usize, embeddings.len()),
+                (*dimensions, *count),
+                "{case}"
+            );
+            assert_eq!(embeddings[0][0], *first, "{case}");
+        }
         Stream(count, finish) => {
             assert_eq!(output.texts, transcript::texts(response), "{case}");
             assert_eq!(output.texts.len(), *count, "{case}");
@@ -323,7 +455,18 @@ async fn check(call: Call, response: Vec<u8>, expected: &Expected, name: &str) {
             assert_eq!(adapter.count_tokens("text").await, Ok(Some(*count)), "{name}");
             return;
         }
-        (Call::Submit, expected) => return check_stream(&adapter, &response, expected, name).await,
+        (Call::Submit, expected) => {
+            return check_job(&adapter, &job("hi", 4), &response, expected, name).await;
+        }
+        (Call::Chat, expected) => {
+            return check_job(&adapter, &chat("hi", 4), &response, expected, name).await;
+        }
+        (Call::Embed(inputs), expected) => {
+            return check_job(&adapter, &embed(&vec!["a"; inputs]), &response, expected, name).await;
+        }
+        (Call::Rerank, expected) => {
+            return check_job(&adapter, &rerank("q", &["a"]), &response, expected, name).await;
+        }
         (Call::Props, _) => adapter.props().await.unwrap_err(),
         (Call::CountTokens, _) => adapter.count_tokens("text").await.unwrap_err(),
         (Call::Health, _) => panic!("{name}: health does not fail here"),
@@ -343,9 +486,11 @@ async fn every_recorded_answer_means_what_the_table_says() {
 }
 
 #[test]
-fn every_recording_has_one_row() {
+fn every_recording_has_a_row() {
     let mut rows: Vec<&str> = table().iter().map(|(name, ..)| *name).collect();
     rows.sort_unstable();
+    // The same refusal may be held against several calls.
+    rows.dedup();
     assert_eq!(rows, transcript::names());
 }
 
@@ -358,6 +503,32 @@ async fn a_stream_whose_last_frame_does_not_say_stop_has_broken_off() {
     assert_eq!(output.texts, [" "]);
     assert_eq!(output.generated, 2);
     assert_eq!(output.error_kind(), Some(Kind::Reset));
+}
+
+/// The prompt of a chat is what the template makes of it, and is counted with its special tokens (ORCH-3522).
+#[tokio::test]
+async fn a_chat_is_counted_as_the_template_renders_it() {
+    let answers = ["53-apply-template.txt", "50-tokenize.txt"].map(|name| vec![transcript::response(name)]);
+    let server = Replay::answers(answers.to_vec()).await;
+    let adapter = adapter(&server.url(), None, PATIENT);
+    let messages = [Message::new(Role::User, "hi")];
+    assert_eq!(adapter.count_chat_tokens(&messages).await, Ok(Some(11)));
+
+    let refused = Replay::whole(transcript::response("49-chat-bad-role.txt")).await;
+    let adapter = crate::common::adapter(&refused.url(), None, PATIENT);
+    let error = adapter.count_chat_tokens(&messages).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Rejected, "{error}");
+}
+
+#[tokio::test]
+async fn the_same_answer_gives_the_same_vectors() {
+    let answer = || Replay::whole(transcript::response("110-embeddings-oai.txt"));
+    let (first, second) = (answer().await, answer().await);
+    let job = embed(&["the moon", "a"]);
+    let first = generate(&adapter(&first.url(), None, PATIENT), &job).await;
+    let second = generate(&adapter(&second.url(), None, PATIENT), &job).await;
+    assert_eq!(first, second);
+    assert!(first.end.is_ok());
 }
 
 #[tokio::test]

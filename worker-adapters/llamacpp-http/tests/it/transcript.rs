@@ -53,9 +53,13 @@ pub(crate) fn texts(response: &[u8]) -> Vec<String> {
     let body = String::from_utf8(without_chunks(body)).unwrap();
     body.lines()
         .filter_map(|line| line.strip_prefix("data: "))
+        .take_while(|data| *data != "[DONE]")
         .map(|json| serde_json::from_str::<Value>(json).unwrap())
         .take_while(|frame| frame["stop"] != true && frame["error"].is_null())
-        .filter_map(|frame| frame["content"].as_str().map(str::to_owned))
+        .filter_map(|frame| {
+            let delta = &frame["choices"][0]["delta"]["content"];
+            frame["content"].as_str().or(delta.as_str()).map(str::to_owned)
+        })
         .filter(|text| !text.is_empty())
         .collect()
 }

@@ -1,4 +1,4 @@
-//! `POST /completion`: admission, the wait for a slot, and what streamed and whole answers share.
+//! `POST /completion` and `POST /v1/chat/completions`: admission, the wait for a slot, and what streamed and whole answers share.
 
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -13,10 +13,11 @@ use super::super::report::{End, Entry};
 use super::super::script::{EngineError, FaultKind, Script};
 use super::super::server::{self, After};
 use super::super::slots::Lease;
+use super::chat::{Chat, Envelope, Totals};
 use super::errors::{Refusal, error_response};
 use super::frames::{Final, Timings, stopping_word};
 use super::generation::{Generation, Pace, Step, Stop};
-use super::job::Job;
+use super::job::{Job, Route};
 use super::settings::Settings;
 use super::streaming;
 
@@ -65,10 +66,11 @@ pub(super) async fn serve(
     connection: &mut Connection,
     request: &Request,
     keep: KeepAlive,
+    route: Route,
 ) -> After {
     let mut entry = engine.recorder.begin(request);
     let script = engine.script();
-    let job = match admit(engine, &script, request) {
+    let job = match admit(engine, &script, request, route) {
         Ok(job) => job,
         Err(refusal) => {
             entry.end(End::Answered(refusal.status()));
@@ -101,11 +103,11 @@ fn closed_after_a_stream(after: After) -> After {
     }
 }
 
-fn admit(engine: &Engine, script: &Script, request: &Request) -> Result<Job, Refusal> {
+fn admit(engine: &Engine, script: &Script, request: &Request, route: Route) -> Result<Job, Refusal> {
     if let Some(error) = &script.refuse_completions {
         return Err(Refusal::Plain(error.clone()));
     }
-    Job::parse(&request.body, engine.launch.slot_ctx(script.n_ctx_train))
+    Job::parse(route, &request.body, engine.launch.slot_ctx(script.n_ctx_train))
 }
 
 /// Everything in one answer.
@@ -115,7 +117,7 @@ async fn serve_whole(
     request: &Request,
     keep: KeepAlive,
 ) -> Ended {
-    let (mut text, mut ids) = (String::new(), Vec::new());
+    let (mut reasoning, mut text, mut ids) = (String::new(), String::new(), Vec::new());
     loop {
         match run.step() {
             Step::Token(token) => {
@@ -123,7 +125,11 @@ async fn serve_whole(
                     return Ended::ClientGone;
                 }
                 run.note_tokens(1);
-                text.push_str(token.text.text());
+                if run.reasons() {
+                    reasoning.push_str(token.text.text());
+                } else {
+                    text.push_str(token.text.text());
+                }
                 ids.push(token.text.id());
             }
             Step::Fault(FaultKind::InStreamError(error)) => {
@@ -138,7 +144,15 @@ async fn serve_whole(
                 } else {
                     &[]
                 };
-                let response = match run.final_json(&stop, &text, ids) {
+                let body = match &run.job.chat {
+                    Some(chat) => {
+                        let model = run.engine.launch.model_name();
+                        let envelope = run.envelope(chat, &model);
+                        envelope.whole(&stop, (&reasoning, &text), &run.chat_totals())
+                    }
+                    None => run.final_json(&stop, &text, ids),
+                };
+                let response = match body {
                     Ok(body) => Response::json(200, body),
                     Err(error) => return internal(connection, request, keep, &error).await,
                 };
@@ -287,6 +301,30 @@ impl<'a> Run<'a> {
         )
     }
 
+    /// Whether the token made last is reasoning.
+    pub(super) fn reasons(&self) -> bool {
+        self.job.chat.is_some() && self.generation.frames() <= self.script.reasoning
+    }
+
+    /// What every chunk of a chat says.
+    pub(super) fn envelope<'e>(&'e self, chat: &'e Chat, model: &'e str) -> Envelope<'e> {
+        Envelope {
+            chat,
+            // Seconds since the engine's start: the scripted engine has no calendar.
+            created: self.engine.started.elapsed().as_secs(),
+            model,
+            fingerprint: &self.script.build_info,
+        }
+    }
+
+    pub(super) fn chat_totals(&self) -> Totals {
+        Totals {
+            prompt_tokens: self.job.prompt_tokens,
+            completion_tokens: self.generation.predicted(),
+            timings: self.timings(),
+        }
+    }
+
     /// The final object.
     pub(super) fn final_json(
         &self,
@@ -331,27 +369,31 @@ impl<'a> Run<'a> {
         let (end, after) = match ended {
             Ended::Answered(status) => (End::Answered(status), After::Next),
             Ended::ClientGone => (End::ClientGone, After::Close),
-            Ended::Fault(kind) => (End::Fault(kind.name().to_owned()), self.after_fault(&kind)),
+            Ended::Fault(kind) => (
+                End::Fault(kind.name().to_owned()),
+                after_fault(self.engine, &kind),
+            ),
         };
         drop(self.lease);
         self.entry.end(end);
         after
     }
+}
 
-    fn after_fault(&self, kind: &FaultKind) -> After {
-        match kind {
-            FaultKind::Rst => After::Reset,
-            FaultKind::CleanEof => After::Next,
-            FaultKind::Abort => {
-                self.engine.die(Death::Abort);
-                After::Close
-            }
-            FaultKind::Exit(code) => {
-                self.engine.die(Death::Exit(*code));
-                After::Close
-            }
-            _ => After::Close,
+/// What becomes of the connection, and of the engine, after a fault.
+pub(super) fn after_fault(engine: &Engine, kind: &FaultKind) -> After {
+    match kind {
+        FaultKind::Rst => After::Reset,
+        FaultKind::CleanEof => After::Next,
+        FaultKind::Abort => {
+            engine.die(Death::Abort);
+            After::Close
         }
+        FaultKind::Exit(code) => {
+            engine.die(Death::Exit(*code));
+            After::Close
+        }
+        _ => After::Close,
     }
 }
 

@@ -89,10 +89,15 @@ pub(super) fn data(out: &mut BytesMut, payload: &str) {
 /// Appends a frame whose content is not UTF-8.
 pub(super) fn bad_utf8(out: &mut BytesMut) {
     out.put_slice(&vocabulary::frame_start("?", 0));
+    spoil(out);
+    out.put_slice(b"0,\"tokens_evaluated\":0}\n\n");
+}
+
+/// Puts a byte that is in no UTF-8 text in place of the first `?`.
+pub(super) fn spoil(out: &mut BytesMut) {
     if let Some(place) = memchr::memchr(b'?', out) {
         out[place] = 0xFF;
     }
-    out.put_slice(b"0,\"tokens_evaluated\":0}\n\n");
 }
 
 /// Appends a frame that is cut off in the middle of its JSON but ends like a frame.

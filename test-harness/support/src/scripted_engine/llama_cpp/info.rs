@@ -1,6 +1,5 @@
 //! What the engine tells about itself: `/props`, `/v1/models`, `/slots`, tokens and templates.
 
-use std::fmt::Write as _;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -14,10 +13,7 @@ use super::completion::SlotTask;
 use super::errors::{Refusal, error_response};
 use super::job::object;
 use super::settings::{Fields, Settings};
-use super::vocabulary;
-
-const CHAT_TEMPLATE: &str = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}\
-    {% if add_generation_prompt %}[assistant] {% endif %}";
+use super::{template, vocabulary};
 
 /// `GET /props`.
 pub(super) fn props(engine: &Engine) -> Result<Response, Refusal> {
@@ -40,7 +36,7 @@ pub(super) fn props(engine: &Engine) -> Result<Response, Refusal> {
         endpoint_props: launch.props,
         endpoint_metrics: launch.metrics,
         ui: false,
-        chat_template: CHAT_TEMPLATE,
+        chat_template: template::CHAT_TEMPLATE,
         bos_token: "<s>",
         eos_token: "</s>",
         build_info: script.build_info.clone(),
@@ -226,26 +222,10 @@ pub(super) fn detokenize(request: &Request) -> Result<Response, Refusal> {
 /// `POST /apply-template`.
 pub(super) fn apply_template(request: &Request) -> Result<Response, Refusal> {
     let body = object(&request.body)?;
-    let messages = body.get("messages").and_then(Value::as_array);
-    let messages = messages.ok_or_else(|| Refusal::invalid("'messages' is required"))?;
-    let mut prompt = String::new();
-    for message in messages {
-        let (role, content) = parts(message)?;
-        let _ = writeln!(prompt, "[{role}] {content}");
-    }
-    ok(&json!({"prompt": prompt + "[assistant] "}))
+    ok(&json!({"prompt": template::render(&body)?}))
 }
 
-fn parts(message: &Value) -> Result<(&str, &str), Refusal> {
-    let text_of = |key| message.get(key).and_then(Value::as_str);
-    let role = text_of("role").ok_or_else(|| {
-        let text = format!("Failed to parse messages: Missing 'role' in message: {message}");
-        Refusal::Plain(EngineError::new(500, "server_error", text))
-    })?;
-    Ok((role, text_of("content").unwrap_or_default()))
-}
-
-fn ok(value: &impl Serialize) -> Result<Response, Refusal> {
+pub(super) fn ok(value: &impl Serialize) -> Result<Response, Refusal> {
     let text = serde_json::to_string(value);
     text.map(|text| Response::json(200, text))
         .map_err(|error| Refusal::Plain(EngineError::new(500, "server_error", error.to_string())))

@@ -5,16 +5,26 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::super::script::{EngineError, Fault, Script};
+use super::chat::Chat;
 use super::errors::Refusal;
 use super::generation::Plan;
 use super::settings::{Fields, Settings};
-use super::vocabulary;
+use super::{template, vocabulary};
 
 /// The seed that means "another one each time".
 const RANDOM_SEED: u32 = u32::MAX;
 /// Lengths chosen by hash: enough to look like a stream, few enough to wait for.
 const SHORTEST: u64 = 12;
 const LONGEST: u64 = 28;
+
+/// The route that a request came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// `/completion`.
+    Native,
+    /// `/v1/chat/completions`.
+    Chat,
+}
 
 /// A completion request, understood.
 #[derive(Clone, Debug)]
@@ -30,14 +40,19 @@ pub(super) struct Job {
     pub(super) ping_interval_s: Option<i64>,
     /// Keys wanted in the final frame; empty is all.
     pub(super) response_fields: Vec<String>,
+    /// What a chat's answer is made with; absent on the native route.
+    pub(super) chat: Option<Chat>,
 }
 
 impl Job {
     /// Reads a request's body; `n_ctx` is the slot's context in tokens.
-    pub(super) fn parse(body: &[u8], n_ctx: u32) -> Result<Self, Refusal> {
+    pub(super) fn parse(route: Route, body: &[u8], n_ctx: u32) -> Result<Self, Refusal> {
         let body = object(body)?;
         let fields = Fields(&body);
-        let (prompt, prompt_tokens) = prompt(&body)?;
+        let (prompt, prompt_tokens) = match route {
+            Route::Native => prompt(&body)?,
+            Route::Chat => tokenized(template::render(&body)?),
+        };
         let settings = Settings::parse(&body)?;
         if prompt_tokens >= n_ctx {
             return Err(Refusal::ContextExceeded { prompt_tokens, n_ctx });
@@ -48,9 +63,10 @@ impl Job {
             settings,
             slot: usize::try_from(fields.integer("id_slot", -1)?).ok(),
             return_tokens: fields.boolean("return_tokens", false)?,
-            return_progress: fields.boolean("return_progress", false)?,
+            return_progress: route == Route::Native && fields.boolean("return_progress", false)?,
             ping_interval_s: Some(fields.integer("sse_ping_interval", i64::MIN)?).filter(|s| *s != i64::MIN),
             response_fields: fields.texts("response_fields")?,
+            chat: (route == Route::Chat).then(|| Chat::of(&body)),
         })
     }
 
@@ -140,10 +156,7 @@ fn parse_message(body: &[u8], error: &serde_json::Error) -> String {
 fn prompt(body: &Map<String, Value>) -> Result<(String, u32), Refusal> {
     let missing = || Refusal::invalid("[json.exception.out_of_range.403] key 'prompt' not found");
     match body.get("prompt").ok_or_else(missing)? {
-        Value::String(text) => {
-            let tokens = 1 + vocabulary::tokenize(text).count();
-            Ok((text.clone(), count(tokens)))
-        }
+        Value::String(text) => Ok(tokenized(text.clone())),
         Value::Array(items) if items.is_empty() => Err(Refusal::invalid("\"prompt\" must not be empty")),
         Value::Array(items) if items.len() > 1 && items.iter().all(Value::is_string) => {
             Err(several_prompts())
@@ -161,6 +174,12 @@ fn prompt(body: &Map<String, Value>) -> Result<(String, u32), Refusal> {
             "\"prompt\" must be a string, an array of tokens or a mixture",
         )),
     }
+}
+
+/// A text with its tokens, the beginning's included.
+pub(super) fn tokenized(text: String) -> (String, u32) {
+    let tokens = 1 + vocabulary::tokenize(&text).count();
+    (text, count(tokens))
 }
 
 fn tokens_of(item: &Value) -> Result<Vec<u32>, Refusal> {
@@ -196,7 +215,7 @@ mod tests {
     use super::*;
 
     fn parse(body: &str) -> Result<Job, Refusal> {
-        Job::parse(body.as_bytes(), 512)
+        Job::parse(Route::Native, body.as_bytes(), 512)
     }
 
     fn message(body: &str) -> (u16, String) {

@@ -1,6 +1,7 @@
 //! The llama.cpp dialect: llama-server's routes, bodies, frames and errors, as recorded from the real
-//! server. Not there: the OpenAI- and Anthropic-shaped routes, embeddings, LoRA, router mode.
+//! server. Not there: the other OpenAI- and Anthropic-shaped routes, LoRA, router mode.
 
+mod chat;
 mod completion;
 mod errors;
 mod frames;
@@ -8,10 +9,12 @@ mod generation;
 mod info;
 mod job;
 mod metrics;
+mod pooled;
 mod routes;
 mod settings;
 mod stamp;
 mod streaming;
+mod template;
 mod vocabulary;
 
 use std::sync::Mutex;

@@ -7,7 +7,8 @@ use super::super::script::Health;
 use super::super::server::{self, After};
 use super::completion;
 use super::errors::middleware_response;
-use super::{info, metrics};
+use super::job::Route;
+use super::{info, metrics, pooled};
 
 /// Serves one request.
 pub(in crate::scripted_engine) async fn serve(
@@ -17,9 +18,13 @@ pub(in crate::scripted_engine) async fn serve(
     keep: KeepAlive,
 ) -> After {
     let refused = before_handlers(engine, request);
-    let completes = matches!(request.path(), "/completion" | "/completions");
-    if refused.is_none() && completes && request.method == "POST" {
-        return completion::serve(engine, connection, request, keep).await;
+    if refused.is_none() && request.method == "POST" {
+        if let Some(route) = completion_route(request.path()) {
+            return completion::serve(engine, connection, request, keep, route).await;
+        }
+        if let Some(route) = pooled::Route::of(engine, request.path()) {
+            return pooled::serve(engine, connection, request, keep, route).await;
+        }
     }
     let entry = engine.recorder.begin(request);
     let mut response = refused.unwrap_or_else(|| answer(engine, request));
@@ -29,6 +34,14 @@ pub(in crate::scripted_engine) async fn serve(
         .clone_into(&mut response.origin);
     entry.end(End::Answered(response.status));
     server::send(connection, request, keep, response).await
+}
+
+fn completion_route(path: &str) -> Option<Route> {
+    match path {
+        "/completion" | "/completions" => Some(Route::Native),
+        "/v1/chat/completions" | "/chat/completions" => Some(Route::Chat),
+        _ => None,
+    }
 }
 
 /// What the middleware answers itself, in the real server's order.
@@ -88,10 +101,8 @@ fn answer(engine: &Engine, request: &Request) -> Response {
         ("POST", "/tokenize") => info::tokenize(request),
         ("POST", "/detokenize") => info::detokenize(request),
         ("POST", "/apply-template") => info::apply_template(request),
-        ("POST", "/embeddings" | "/v1/embeddings" | "/embedding") => {
-            Ok(info::disabled("embeddings", "--embeddings"))
-        }
-        ("POST", "/rerank" | "/v1/rerank") => Ok(info::disabled("reranking", "--reranking")),
+        ("POST", path) if pooled::is_embeddings(path) => Ok(info::disabled("embeddings", "--embeddings")),
+        ("POST", path) if pooled::is_rerank(path) => Ok(info::disabled("reranking", "--reranking")),
         _ => Ok(middleware_response(404, "not_found_error", "File Not Found")),
     };
     answer.unwrap_or_else(|refusal| refusal.response())

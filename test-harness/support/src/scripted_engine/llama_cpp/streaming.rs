@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::super::http::{Connection, Gone, KeepAlive, Request, Wake, chunk, last_chunk, stream_head};
 use super::super::script::{EngineError, FaultKind};
 use super::super::server::{self, After};
+use super::chat::DONE;
 use super::completion::{Ended, Run, ends_stream};
 use super::errors::{error_body, error_response};
 use super::frames;
@@ -26,6 +27,8 @@ struct Stream<'r, 'a, 'c> {
     connection: &'c mut Connection,
     request: &'c Request,
     keep: KeepAlive,
+    /// What the model calls itself.
+    model: String,
     /// Frames of the chunk being made.
     frame: BytesMut,
     /// Token frames in it.
@@ -54,6 +57,7 @@ pub(super) async fn serve(
 ) -> Ended {
     let (ping_every, head_first) = ping_interval(run);
     let mut stream = Stream {
+        model: run.engine.launch.model_name(),
         run,
         connection,
         request,
@@ -132,7 +136,16 @@ impl Stream<'_, '_, '_> {
             .then(|| self.run.timings());
         let stamped = self.run.script.stamp_tokens.then(|| stamp::unset(token));
         let token = stamped.as_ref().unwrap_or(token);
-        frames::token(&mut self.frame, token, self.run.job.prompt_tokens, timings);
+        match &self.run.job.chat {
+            Some(chat) => {
+                let envelope = self.run.envelope(chat, &self.model);
+                if self.run.generation.frames() == 1 {
+                    envelope.put_role(&mut self.frame);
+                }
+                envelope.put_text(&mut self.frame, token.text.text(), self.run.reasons());
+            }
+            None => frames::token(&mut self.frame, token, self.run.job.prompt_tokens, timings),
+        }
         self.frame_tokens += 1;
     }
 
@@ -148,7 +161,10 @@ impl Stream<'_, '_, '_> {
         if self.run.script.stamp_tokens {
             stamp::set(&mut self.frame, stamp::now_ns());
         }
-        chunk(&mut self.out, &self.frame);
+        // A chunk without bytes would be the last one.
+        if !self.frame.is_empty() {
+            chunk(&mut self.out, &self.frame);
+        }
         self.out_tokens += self.frame_tokens;
         self.frame.clear();
         self.frame_tokens = 0;
@@ -178,14 +194,34 @@ impl Stream<'_, '_, '_> {
     fn put_odd_frame(&mut self, kind: &FaultKind) {
         let mut odd = BytesMut::new();
         match kind {
-            FaultKind::BadUtf8 => frames::bad_utf8(&mut odd),
-            FaultKind::Oversized(length) => frames::oversized(&mut odd, *length),
+            FaultKind::BadUtf8 => self.put_bad_utf8(&mut odd),
+            FaultKind::Oversized(length) => self.put_oversized(&mut odd, *length),
             _ => frames::malformed_json(&mut odd),
         }
         if !self.head_sent {
             self.put_head();
         }
         chunk(&mut self.out, &odd);
+    }
+
+    fn put_bad_utf8(&self, out: &mut BytesMut) {
+        match &self.run.job.chat {
+            Some(chat) => {
+                self.run.envelope(chat, &self.model).put_text(out, "?", false);
+                frames::spoil(out);
+            }
+            None => frames::bad_utf8(out),
+        }
+    }
+
+    fn put_oversized(&self, out: &mut BytesMut, length: usize) {
+        match &self.run.job.chat {
+            Some(chat) => {
+                let envelope = self.run.envelope(chat, &self.model);
+                envelope.put_text(out, &"x".repeat(length), false);
+            }
+            None => frames::oversized(out, length),
+        }
     }
 
     /// Waits until `due`, pinging in silence.
@@ -227,6 +263,22 @@ impl Stream<'_, '_, '_> {
     }
 
     async fn finish(&mut self, stop: &Stop) -> Result<Ended, Gone> {
+        match &self.run.job.chat {
+            Some(chat) => {
+                let mut last = BytesMut::new();
+                let envelope = self.run.envelope(chat, &self.model);
+                envelope.put_end(&mut last, stop, &self.run.chat_totals());
+                chunk(&mut self.out, &last);
+                chunk(&mut self.out, DONE);
+            }
+            None => self.put_final(stop),
+        }
+        last_chunk(&mut self.out);
+        self.flush().await?;
+        Ok(Ended::Answered(200))
+    }
+
+    fn put_final(&mut self, stop: &Stop) {
         let payload = self.run.final_json(stop, "", &[]);
         let mut last = BytesMut::new();
         match payload {
@@ -237,9 +289,6 @@ impl Stream<'_, '_, '_> {
             }
         }
         chunk(&mut self.out, &last);
-        last_chunk(&mut self.out);
-        self.flush().await?;
-        Ok(Ended::Answered(200))
     }
 
     async fn fail(&mut self, kind: FaultKind) -> Result<Ended, Gone> {
