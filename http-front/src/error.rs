@@ -9,6 +9,8 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
+use crate::budgets::budget_headers;
+
 /// Milliseconds a client should wait, exactly; `Retry-After` is rounded up to seconds.
 const BACKOFF_HEADER: HeaderName = HeaderName::from_static("x-backoff-ms");
 
@@ -82,12 +84,14 @@ impl ApiError {
             ..
         } = *self.0;
         let backoff = body.retry_after_ms;
+        let budgets = budget_headers(&body.budgets);
         let body = body.with_correlation(correlation_id.clone());
         // Serializing plain strings and numbers cannot fail; an empty body would still carry the status.
         let json = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = Response::new(Body::from(json));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
+        response.headers_mut().extend(budgets);
         let json_type = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, json_type);
         if let Some(ms) = backoff {

@@ -4,6 +4,7 @@
 //! May touch sockets, timers and signals. Knows nothing of tasks, pools or engines.
 
 mod body;
+mod budgets;
 mod error;
 mod extract;
 mod front;
@@ -12,6 +13,7 @@ pub mod shutdown;
 mod throttle;
 
 pub use body::BodyPaused;
+pub use budgets::budget_headers;
 pub use error::ApiError;
 pub use extract::{ApiJson, ApiPath, ApiQuery, BodyLimit};
 pub use front::{Front, PUBLIC_ROUTES, RequestContext};

@@ -9,4 +9,6 @@ pub mod dispatch;
 pub mod eta;
 pub mod policy;
 pub mod queue;
+pub mod rate;
+pub mod session;
 pub mod task;

@@ -8,7 +8,9 @@ mod it {
     mod policy;
     mod policy_properties;
     mod queue;
+    mod rate;
     mod readiness;
+    mod session;
     mod sim;
     mod task;
 }

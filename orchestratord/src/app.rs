@@ -20,6 +20,7 @@ use crate::dispatcher::{Dispatcher, Parts};
 use crate::engine_log::EngineLogs;
 use crate::metrics::Metrics;
 use crate::options;
+use crate::rate::RateLimits;
 use crate::story::ACTOR;
 
 /// Serves until a signal says stop. The exit code tells a graceful end from a forced one.
@@ -75,6 +76,7 @@ impl Daemon {
             dispatcher: handle,
             host,
             metrics: Arc::new(metrics),
+            rates: Arc::new(RateLimits::new(options::rate(&config.orchestratord.rate_limit))),
             gates: config.orchestratord.placement,
             heartbeat: options::heartbeat(config),
             draining,

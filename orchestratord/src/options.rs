@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use adapter_api::Timeouts;
 use adapter_host::BreakerOptions;
-use config_schema::{Config, QueuePolicy};
+use api_types::Cost;
+use config_schema::{Config, QueuePolicy, RateLimit, Sessions};
 use orchestrator_core::queue::{FullPolicy, QueueConfig};
+use orchestrator_core::rate::Rate;
+use orchestrator_core::session;
+use orchestrator_core::session::budget::{Budgets, Prices};
 
 use crate::dispatcher::Options;
 use crate::runner::RunLimits;
@@ -54,10 +58,37 @@ pub fn dispatcher(config: &Config) -> Options {
         disconnect_grace: own.disconnect_grace_ms.duration(),
         narrate_every: own.sse.logs_enabled.then(|| own.sse.logs_period_ms.duration()),
         kept_decision_pools: own.placement.kept_decision_pools.get(),
+        sessions: sessions(&own.sessions),
         heartbeat_interval: own.nodes.heartbeat_interval_ms.duration(),
         stale_after: own.nodes.stale_after_ms.duration(),
         shutdown_grace: config.http.shutdown_grace_ms.duration(),
     }
+}
+
+fn sessions(own: &Sessions) -> session::Limits {
+    let priced = own.price_in_per_1k.is_some() || own.price_out_per_1k.is_some();
+    let price = |configured: Option<f64>| Cost::of_units(configured.unwrap_or(0.0));
+    session::Limits {
+        ttl_ms: own.ttl_ms.ms(),
+        max_turns: own.max_turns.get_u32(),
+        max_sessions: own.max_sessions.get(),
+        affinity_ttl_ms: own.affinity_ttl_ms.ms(),
+        budgets: Budgets {
+            tokens: own.token_budget.map(|tokens| tokens.get() as u64),
+            time_ms: own.time_budget_ms.map(|time| time.ms()),
+            cost: own.cost_budget.map(Cost::of_units),
+        },
+        prices: priced.then(|| Prices {
+            in_per_1k: price(own.price_in_per_1k),
+            out_per_1k: price(own.price_out_per_1k),
+        }),
+    }
+}
+
+/// How often one identity may submit; `None` for as often as it likes.
+#[must_use]
+pub fn rate(own: &RateLimit) -> Option<Rate> {
+    Rate::per_minute(own.per_minute.get_u32(), own.burst.get_u32())
 }
 
 /// Options of the adapter host.

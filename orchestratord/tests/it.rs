@@ -16,14 +16,20 @@ mod deadline;
 mod explain;
 #[path = "it/faults.rs"]
 mod faults;
+#[path = "it/guards.rs"]
+mod guards;
 #[path = "it/metrics.rs"]
 mod metrics;
 #[path = "it/nodes.rs"]
 mod nodes;
 #[path = "it/queue.rs"]
 mod queue;
+#[path = "it/rate.rs"]
+mod rate;
 #[path = "it/routes.rs"]
 mod routes;
+#[path = "it/session.rs"]
+mod session;
 #[path = "it/shutdown.rs"]
 mod shutdown;
 #[path = "it/slow_readers.rs"]

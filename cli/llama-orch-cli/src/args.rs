@@ -7,7 +7,7 @@ mod whole;
 
 use std::path::PathBuf;
 
-use api_types::{PoolId, TaskId, TaskState};
+use api_types::{PoolId, SessionId, TaskId, TaskState};
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 
@@ -69,6 +69,9 @@ pub enum Command {
     /// Submit, follow, cancel and list tasks
     #[command(subcommand)]
     Task(TaskCommand),
+    /// Look at a session or end it
+    #[command(subcommand)]
+    Session(SessionCommand),
     /// List the pools: what serves which model on which GPUs, and whether it is ready
     Pools,
     /// Look at one pool
@@ -124,6 +127,21 @@ pub enum TaskCommand {
     },
 }
 
+/// What to do with a session.
+#[derive(Debug, Subcommand)]
+pub enum SessionCommand {
+    /// Show a session: turns, budgets, how long it lasts, where its cache is warm
+    Show {
+        /// The session, as tasks name it with --session
+        session: SessionId,
+    },
+    /// End a session and none of its tasks; the next task that names it begins a new one
+    End {
+        /// The session
+        session: SessionId,
+    },
+}
+
 /// What to do with one pool.
 #[derive(Debug, Subcommand)]
 pub enum PoolCommand {
@@ -163,6 +181,7 @@ mod tests {
         insta::assert_snapshot!("help_task_stream", help(&["task", "stream"]));
         insta::assert_snapshot!("help_task_explain", help(&["task", "explain"]));
         insta::assert_snapshot!("help_task_list", help(&["task", "list"]));
+        insta::assert_snapshot!("help_session", help(&["session"]));
         insta::assert_snapshot!("help_pool_health", help(&["pool", "health"]));
     }
 

@@ -3,6 +3,7 @@
 mod follow;
 mod list;
 mod run;
+mod session;
 mod task;
 
 use config_schema::{ClientConfig, ConfigErrors, Environment};
@@ -68,6 +69,7 @@ pub(crate) async fn perform(session: &Session<'_>, command: &Command) -> Result<
         Command::Embed(args) => run::embed(session, args).await,
         Command::Rerank(args) => run::rerank(session, args).await,
         Command::Task(command) => task::perform(session, command).await,
+        Command::Session(command) => session::perform(session, command).await,
         Command::Pools => list::pools(session).await,
         Command::Pool(PoolCommand::Health { pool }) => list::pool_health(session, pool).await,
         Command::Nodes => list::nodes(session).await,

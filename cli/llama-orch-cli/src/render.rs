@@ -8,6 +8,7 @@ pub(crate) mod failure;
 pub(crate) mod nodes;
 pub(crate) mod pools;
 mod result;
+pub(crate) mod session;
 pub(crate) mod table;
 pub(crate) mod tasks;
 mod text;

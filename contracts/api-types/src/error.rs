@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ids::{CorrelationId, PoolId};
+use crate::session::BudgetsRemaining;
 use crate::task::EngineKind;
 
 /// What went wrong, as clients match on it. Names are fixed by the HTTP contract.
@@ -173,6 +174,9 @@ pub struct ErrorBody {
     /// Machine-readable reason inside a code, e.g. `pinned_pool_infeasible`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What the session's budgets still allow, where they are the reason.
+    #[serde(flatten)]
+    pub budgets: BudgetsRemaining,
     /// The request's correlation id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<CorrelationId>,
@@ -193,6 +197,7 @@ impl ErrorBody {
             retry_after_ms: None,
             policy_label: None,
             reason: None,
+            budgets: BudgetsRemaining::default(),
             correlation_id: None,
         }
     }
@@ -230,6 +235,13 @@ impl ErrorBody {
     #[must_use]
     pub fn with_retry_after(mut self, after_ms: Option<u64>) -> Self {
         self.retry_after_ms = after_ms;
+        self
+    }
+
+    /// Adds what the session's budgets still allow.
+    #[must_use]
+    pub fn with_budgets(mut self, budgets: BudgetsRemaining) -> Self {
+        self.budgets = budgets;
         self
     }
 

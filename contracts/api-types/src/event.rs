@@ -11,6 +11,7 @@ use crate::error::ErrorBody;
 use crate::ids::{CorrelationId, ModelId, PoolId, ReplicaId, TaskId};
 use crate::model_ref::ModelRef;
 use crate::result::TaskResult;
+use crate::session::BudgetsRemaining;
 use crate::task::EngineKind;
 
 /// How a stream ended without an error.
@@ -155,6 +156,9 @@ pub struct MetricsEvent {
     /// `sha256:…` of the model, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_digest: Option<String>,
+    /// What the session's budgets still allow.
+    #[serde(flatten)]
+    pub budgets: BudgetsRemaining,
 }
 
 /// One line of the task's story.

@@ -15,6 +15,7 @@ pub mod model_ref;
 pub mod placement;
 pub mod pool;
 pub mod result;
+pub mod session;
 pub mod task;
 mod validate;
 
@@ -29,6 +30,7 @@ pub use log::LogFormat;
 pub use model_ref::{ModelRef, ModelRefError};
 pub use placement::{PlacementMode, PlacementOverrides};
 pub use result::{RerankScore, TaskResult};
+pub use session::{BudgetsRemaining, Cost, SessionStatus};
 pub use task::{
     Determinism, EngineKind, KvHint, Message, OutputMode, Priority, Role, Sampling, TaskReceipt, TaskRequest,
     TaskState, TaskStatus, Workload,

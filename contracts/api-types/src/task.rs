@@ -9,6 +9,7 @@ use crate::event::FinishReason;
 use crate::ids::{CorrelationId, PoolId, ReplicaId, SessionId, TaskId};
 use crate::model_ref::ModelRef;
 use crate::placement::PlacementOverrides;
+use crate::session::BudgetsRemaining;
 
 macro_rules! closed_set {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
@@ -307,6 +308,9 @@ pub struct TaskReceipt {
     pub pool_id: Option<PoolId>,
     /// Where the stream is.
     pub stream_url: String,
+    /// What the session's budgets still allow after this task's reservation.
+    #[serde(flatten)]
+    pub budgets: BudgetsRemaining,
 }
 
 impl Workload {

@@ -4,8 +4,8 @@ use api_types::capabilities::Capabilities;
 use api_types::link::{DesiredState, NodeReport};
 use api_types::pool::{PoolHealth, PoolStatus};
 use api_types::{
-    CorrelationId, NodeId, NodeList, PoolId, PoolList, TaskId, TaskList, TaskQuery, TaskReceipt, TaskRequest,
-    TaskStatus,
+    CorrelationId, NodeId, NodeList, PoolId, PoolList, SessionId, SessionStatus, TaskId, TaskList, TaskQuery,
+    TaskReceipt, TaskRequest, TaskStatus,
 };
 use futures_util::{Stream, stream};
 use http::Method;
@@ -131,6 +131,23 @@ impl OrchestratorClient {
     /// Any [`ClientError`].
     pub async fn tasks(&self, query: &TaskQuery) -> Result<TaskList, ClientError> {
         self.api.get(&format!("/v1/tasks{}", task_query(query))).await
+    }
+
+    /// One session of the caller's: `GET /v1/sessions/{id}`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn session(&self, session: &SessionId) -> Result<SessionStatus, ClientError> {
+        self.api.get(&format!("/v1/sessions/{session}")).await
+    }
+
+    /// Ends a session and none of its tasks: `DELETE /v1/sessions/{id}`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn end_session(&self, session: &SessionId) -> Result<(), ClientError> {
+        let request = Request::new(Method::DELETE, format!("/v1/sessions/{session}"));
+        self.api.send(request).await.map(drop)
     }
 
     /// All pools: `GET /v1/pools`.

@@ -10,7 +10,7 @@ use crate::engine_args;
 use crate::error::Problem;
 use crate::load::Origins;
 use crate::pool_managerd::Pool;
-use crate::{Auth, Config, Nodes};
+use crate::{Auth, Config, Engine, Nodes, Sessions};
 
 /// Engines that pools can be configured for: those with a launcher and an adapter.
 const SUPPORTED_ENGINES: [EngineKind; 1] = [EngineKind::Llamacpp];
@@ -36,6 +36,8 @@ pub(crate) fn config(config: &Config, origins: &Origins, problems: &mut Vec<Prob
     let mut checks = Checks { origins, problems };
     auth(&config.auth, &mut checks);
     nodes(&config.orchestratord.nodes, &mut checks);
+    sessions(&config.orchestratord.sessions, &mut checks);
+    engine(&config.orchestratord.engine, &mut checks);
     checks.ensure(
         !config.log.level.trim().is_empty(),
         "log.level",
@@ -67,6 +69,39 @@ fn nodes(nodes: &Nodes, checks: &mut Checks<'_>) {
         stale > interval,
         "orchestratord.nodes.stale_after_ms",
         format!("is {stale}, must be above orchestratord.nodes.heartbeat_interval_ms, which is {interval}"),
+    );
+}
+
+fn engine(engine: &Engine, checks: &mut Checks<'_>) {
+    let (first, connect) = (engine.first_token_timeout_ms.ms(), engine.connect_timeout_ms.ms());
+    checks.ensure(
+        first >= connect,
+        "orchestratord.engine.first_token_timeout_ms",
+        format!("is {first}, must not be below orchestratord.engine.connect_timeout_ms, which is {connect}"),
+    );
+}
+
+/// Largest price and cost budget: their sums stay exact in billionths.
+const MAX_COST: f64 = 1_000_000.0;
+
+fn sessions(sessions: &Sessions, checks: &mut Checks<'_>) {
+    let amounts = [
+        ("cost_budget", sessions.cost_budget),
+        ("price_in_per_1k", sessions.price_in_per_1k),
+        ("price_out_per_1k", sessions.price_out_per_1k),
+    ];
+    for (name, amount) in amounts {
+        checks.ensure(
+            amount.is_none_or(|amount| (0.0..=MAX_COST).contains(&amount)),
+            &format!("orchestratord.sessions.{name}"),
+            format!("must be 0 to {MAX_COST}"),
+        );
+    }
+    let priced = sessions.price_in_per_1k.is_some() || sessions.price_out_per_1k.is_some();
+    checks.ensure(
+        sessions.cost_budget.is_none() || priced,
+        "orchestratord.sessions.cost_budget",
+        "needs price_in_per_1k or price_out_per_1k beside it",
     );
 }
 

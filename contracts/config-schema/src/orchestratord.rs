@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::{Count, Ms};
+use crate::sessions::{RateLimit, Sessions};
 use crate::text::ListenAddr;
 
 /// The orchestrator.
@@ -29,6 +30,10 @@ pub struct Orchestratord {
     pub engine: Engine,
     /// What a request may say about its placement.
     pub placement: Placement,
+    /// Sessions and their budgets.
+    pub sessions: Sessions,
+    /// How many tasks one identity may submit.
+    pub rate_limit: RateLimit,
 }
 
 impl Default for Orchestratord {
@@ -42,6 +47,8 @@ impl Default for Orchestratord {
             nodes: Nodes::default(),
             engine: Engine::default(),
             placement: Placement::default(),
+            sessions: Sessions::default(),
+            rate_limit: RateLimit::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use http_front::{ApiError, RequestContext};
 
 use super::AppState;
 use super::measure::{self, InputTokens};
+use super::sessions::identity_of;
 use super::tasks::gone;
 use crate::dispatcher::{Admission, Admitted, Tokenizer};
 
@@ -64,10 +65,7 @@ async fn offer(
         prompt_tokens: tokens.longest,
         total_tokens: tokens.total,
         correlation: context.correlation_id.clone(),
-        identity: context
-            .identity
-            .as_ref()
-            .map_or_else(String::new, ToString::to_string),
+        identity: identity_of(context),
     };
     state.dispatcher.admit(admission).await.map_err(gone)
 }

@@ -4,12 +4,13 @@
 use api_types::{ErrorBody, TaskId, TaskRequest};
 use axum::Json;
 use axum::extract::State;
-use http_front::{ApiError, ApiJson, ApiPath};
+use http_front::{ApiError, ApiJson, ApiPath, RequestContext};
 use orchestrator_core::policy::DecisionRecord;
 
 use super::AppState;
 use super::admission::{check, uncountable};
 use super::measure;
+use super::sessions::identity_of;
 use super::tasks::{gone, unknown};
 use crate::dispatcher::{Explained, Preview, PromptTokens, undecided};
 
@@ -57,16 +58,18 @@ pub(super) async fn decision(
 )]
 pub(super) async fn explain(
     State(state): State<AppState>,
+    context: RequestContext,
     ApiJson(request): ApiJson<TaskRequest>,
 ) -> Result<Json<DecisionRecord>, ApiError> {
     check(&state, &request)?;
     let bounds = measure::bounds(&request);
-    match ask(&state, request.clone(), bounds.longest).await? {
+    match ask(&state, &context, request.clone(), bounds.longest).await? {
         Explained::Record(record) => Ok(Json(*record)),
         Explained::Count(tokenizer) => {
             let counted = measure::count(&state.host, &tokenizer, &request).await?;
             match ask(
                 &state,
+                &context,
                 request,
                 counted.unwrap_or_else(|| bounds.last_word()).longest,
             )
@@ -81,12 +84,14 @@ pub(super) async fn explain(
 
 async fn ask(
     state: &AppState,
+    context: &RequestContext,
     request: TaskRequest,
     prompt_tokens: PromptTokens,
 ) -> Result<Explained, ApiError> {
     let preview = Preview {
         request,
         prompt_tokens,
+        identity: identity_of(context),
     };
     state.dispatcher.explain(preview).await.map_err(gone)
 }

@@ -5,6 +5,8 @@ mod control;
 mod explain;
 mod measure;
 mod ops;
+mod rate_limit;
+mod sessions;
 pub mod spec;
 mod stream;
 mod tasks;
@@ -22,8 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dispatcher::Handle;
 use crate::metrics::Metrics;
+use crate::rate::RateLimits;
 
-/// What handlers need: handles only, no locks.
+/// What handlers need: handles only.
 #[derive(Clone)]
 pub struct AppState {
     /// The dispatcher.
@@ -32,6 +35,8 @@ pub struct AppState {
     pub host: Arc<AdapterHost>,
     /// Metric families.
     pub metrics: Arc<Metrics>,
+    /// How often an identity may submit.
+    pub rates: Arc<RateLimits>,
     /// Which placement overrides are allowed.
     pub gates: Placement,
     /// Silence after which a stream sends a comment.

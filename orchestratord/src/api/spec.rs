@@ -8,7 +8,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{AppState, control, explain, ops, stream, tasks, workers};
+use super::{AppState, control, explain, ops, sessions, stream, tasks, workers};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -36,6 +36,7 @@ pub fn data() -> OpenApiRouter<AppState> {
         .routes(routes!(explain::decision))
         .routes(routes!(explain::explain))
         .routes(routes!(stream::open))
+        .routes(routes!(sessions::show, sessions::end))
 }
 
 /// Routes of the control plane.

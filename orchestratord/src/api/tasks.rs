@@ -3,10 +3,10 @@
 use api_types::{ErrorBody, ErrorCode, TaskId, TaskList, TaskQuery, TaskReceipt, TaskRequest, TaskStatus};
 use axum::Json;
 use axum::extract::State;
-use http::StatusCode;
-use http_front::{ApiError, ApiJson, ApiPath, ApiQuery, RequestContext};
+use http::{HeaderMap, StatusCode};
+use http_front::{ApiError, ApiJson, ApiPath, ApiQuery, RequestContext, budget_headers};
 
-use super::{AppState, admission};
+use super::{AppState, admission, rate_limit};
 use crate::dispatcher::{Gone, ListFilter};
 
 /// Most tasks on one page.
@@ -22,14 +22,21 @@ const DEFAULT_PAGE: u32 = 100;
     tag = "tasks",
     request_body = TaskRequest,
     responses(
-        (status = 202, description = "Admitted; the receipt tells position and predicted times", body = TaskReceipt),
+        (status = 202, description = "Admitted; the receipt tells position and predicted times", body = TaskReceipt, headers(
+            ("X-Budget-Tokens-Remaining" = u64, description = "Tokens left of the session's budget, where it has one"),
+            ("X-Budget-Time-Remaining-Ms" = u64, description = "Time left of the session's budget, ms, where it has one"),
+            ("X-Budget-Cost-Remaining" = f64, description = "Cost left of the session's budget, where it has one"),
+        )),
         (status = 400, description = "INVALID_PARAMS or DEADLINE_UNMET", body = ErrorBody),
         (status = 401, description = "MISSING_TOKEN or BAD_TOKEN", body = ErrorBody),
         (status = 403, description = "FORBIDDEN: host, origin or placement policy", body = ErrorBody),
         (status = 404, description = "NOT_FOUND: nobody serves the model", body = ErrorBody),
-        (status = 409, description = "CONFLICT: the task id names another body", body = ErrorBody),
+        (status = 409, description = "CONFLICT: the task id names another body, or the session has had its turns", body = ErrorBody),
         (status = 413, description = "PAYLOAD_TOO_LARGE", body = ErrorBody),
-        (status = 429, description = "ADMISSION_REJECT: the queue is full", body = ErrorBody),
+        (status = 429, description = "ADMISSION_REJECT: the queue is full, or the session's budget or the caller's rate does not allow the task", body = ErrorBody, headers(
+            ("Retry-After" = u64, description = "Seconds, rounded up, where it is known"),
+            ("X-Backoff-Ms" = u64, description = "The same, ms"),
+        )),
         (status = 503, description = "POOL_UNREADY or POOL_UNAVAILABLE", body = ErrorBody),
     )
 )]
@@ -37,9 +44,14 @@ pub(super) async fn submit(
     State(state): State<AppState>,
     context: RequestContext,
     ApiJson(request): ApiJson<TaskRequest>,
-) -> Result<(StatusCode, Json<TaskReceipt>), ApiError> {
+) -> Result<(StatusCode, HeaderMap, Json<TaskReceipt>), ApiError> {
+    rate_limit::take(&state, &context, &request)?;
     let receipt = admission::admit(&state, context, request).await?;
-    Ok((StatusCode::ACCEPTED, Json(receipt)))
+    Ok((
+        StatusCode::ACCEPTED,
+        budget_headers(&receipt.budgets),
+        Json(receipt),
+    ))
 }
 
 /// Lists the tasks the daemon remembers.

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::decisions::{log_decision, unsure};
 use super::handle::{Admission, Admitted, PromptTokens, Tokenizer};
+use super::sessions::{HoldRefused, prefer};
 use super::tasks::Task;
 use super::{Dispatcher, refuse};
 use crate::metrics::PoolLabels;
@@ -61,7 +62,8 @@ impl Dispatcher {
 
     /// Asks the policy. An input is counted first where a count could change the answer and an engine can count now.
     fn consider(&mut self, admission: &Admission, now: Instant) -> Considered {
-        let spec = job_spec(&admission.request, admission.prompt_tokens);
+        let last_pool = self.last_pool(&admission.request, &admission.identity, now);
+        let spec = prefer(job_spec(&admission.request, admission.prompt_tokens), last_pool);
         let snapshot = self.planner.snapshot(&self.fleet, now);
         let decision = decide(&PlacementInput::new(&spec, snapshot));
         if unsure(&decision.outcome, admission.prompt_tokens)
@@ -102,6 +104,9 @@ impl Dispatcher {
         if let Some(body) = refuse::deadline(request, likely.as_ref()) {
             return self.refused(&candidate.admission, body);
         }
+        if let Err(refused) = self.reserve(&candidate) {
+            return *refused;
+        }
         let now_ms = self.now_ms(candidate.now);
         let job = Job::new(candidate.spec.clone());
         let position = match self.queue.push(candidate.id, request.priority, now_ms, job) {
@@ -111,6 +116,7 @@ impl Dispatcher {
                 position
             }
             Pushed::Refused { reason, .. } => {
+                self.settle(&candidate.id, candidate.now);
                 self.parts.metrics.backpressure("any", self.policy_name());
                 let retry_after = self.retry_after(candidate.now);
                 let body = refuse::full(self.options.queue.full_policy, reason, retry_after);
@@ -124,6 +130,19 @@ impl Dispatcher {
         self.tasks.insert(id, task);
         self.dirty = true;
         Admitted::Receipt(receipt)
+    }
+
+    /// Reserves what the session's budgets need (REQ-BUDGET-RESERVE), or gives the answer that says why not.
+    fn reserve(&mut self, candidate: &Candidate) -> Result<(), Box<Admitted>> {
+        let Candidate {
+            id, admission, now, ..
+        } = candidate;
+        let (request, identity) = (&admission.request, &admission.identity);
+        match self.hold(*id, request, identity, admission.total_tokens, *now) {
+            Ok(()) => Ok(()),
+            Err(HoldRefused::Uncounted(tokenizer)) => Err(Box::new(Admitted::Count(tokenizer))),
+            Err(HoldRefused::Body(body)) => Err(Box::new(self.refused(admission, *body))),
+        }
     }
 
     /// Tasks that would be ahead of a newcomer, before it is let into the queue.
@@ -152,6 +171,11 @@ impl Dispatcher {
             backoff_ms: backoff.unwrap_or(0),
             pool_id: pool_id.cloned(),
             stream_url: format!("/v1/tasks/{}/stream", candidate.id),
+            budgets: self.budgets_for(
+                &candidate.admission.request,
+                &candidate.admission.identity,
+                candidate.now,
+            ),
         }
     }
 

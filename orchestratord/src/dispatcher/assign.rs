@@ -92,11 +92,15 @@ impl Dispatcher {
         };
         let run = Run {
             task_id: id,
-            job: engine_job(id, task, &facts),
+            job: engine_job(id, task, &facts, self.sessions.output_limit(&id)),
+            deadline: task
+                .deadline
+                .into_iter()
+                .chain(self.sessions.run_until(&id, facts.leased_at))
+                .min(),
             facts,
             admitted: Arc::clone(&task.admitted),
             log: task.log.clone(),
-            deadline: task.deadline,
             limits: self.options.run,
             correlation: task.correlation.clone(),
         };
@@ -122,7 +126,7 @@ impl Dispatcher {
             .task_started(&PoolLabels::of(facts), task.priority());
         self.tell_decision(id, task);
         self.show_pool(&facts.pool_id);
-        self.offer(task, &TaskEvent::Metrics(self.decoding(facts)));
+        self.offer(task, &TaskEvent::Metrics(self.decoding(task, facts, now)));
         let line = Narration::new(ACTOR, "placement", &facts.pool_id, sentence)
             .pool_id(&facts.pool_id)
             .replica_id(&facts.replica_id)
@@ -131,7 +135,7 @@ impl Dispatcher {
         self.narrate(id, task, line);
     }
 
-    fn decoding(&self, facts: &RunFacts) -> MetricsEvent {
+    fn decoding(&self, task: &Task, facts: &RunFacts, now: Instant) -> MetricsEvent {
         MetricsEvent {
             phase: Phase::Decoding,
             queue_position: None,
@@ -139,24 +143,26 @@ impl Dispatcher {
             predicted_end_ms: None,
             queue_depth: u32::try_from(self.queue.len()).unwrap_or(u32::MAX),
             on_time_probability: None,
-            kv_warmth: false,
+            kv_warmth: self.is_warm(task, facts, now),
             pool_id: Some(facts.pool_id.clone()),
             replica_id: Some(facts.replica_id.clone()),
             engine: Some(facts.engine),
             engine_version: facts.engine_version.clone(),
             model_digest: facts.model_digest.clone(),
+            budgets: self.budgets_of(task, now),
         }
     }
 }
 
-fn engine_job(id: TaskId, task: &Task, facts: &RunFacts) -> EngineJob {
+fn engine_job(id: TaskId, task: &Task, facts: &RunFacts, output_limit: Option<u32>) -> EngineJob {
     let request = &task.request;
     EngineJob {
         task_id: id,
         input: job_input(request),
         // The engine stops at the end of its context anyway; the number must be explicit.
         max_tokens: if request.workload.generates() {
-            request.max_tokens.unwrap_or(facts.ctx_max)
+            let asked = request.max_tokens.unwrap_or(facts.ctx_max);
+            asked.min(output_limit.unwrap_or(u32::MAX))
         } else {
             0
         },

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::Dispatcher;
 use super::admit::job_spec;
 use super::handle::{Explained, Preview, PromptTokens};
+use super::sessions::prefer;
 use super::tasks::Task;
 use crate::story::ACTOR;
 
@@ -169,8 +170,10 @@ impl Dispatcher {
 
     /// `POST /v1/placement/explain`: decides as for an admission and changes nothing.
     pub(super) fn explain(&mut self, preview: &Preview) -> Explained {
-        let spec = job_spec(&preview.request, preview.prompt_tokens);
-        let snapshot = self.planner.snapshot(&self.fleet, Instant::now());
+        let now = Instant::now();
+        let last_pool = self.last_pool(&preview.request, &preview.identity, now);
+        let spec = prefer(job_spec(&preview.request, preview.prompt_tokens), last_pool);
+        let snapshot = self.planner.snapshot(&self.fleet, now);
         let decision = decide(&PlacementInput::new(&spec, snapshot));
         let snapshot = Snapshot::clone(snapshot);
         if unsure(&decision.outcome, preview.prompt_tokens)

@@ -8,9 +8,9 @@ use orchestrator_core::dispatch::Job;
 use orchestrator_core::eta::{Observation, retry_after_ms};
 use orchestrator_core::task::{Event, step};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::{Dispatcher, refuse};
+use crate::jitter::jitter;
 use crate::metrics::PoolLabels;
 use crate::receipt::{self, RunFacts};
 use crate::runner::{RunOutcome, RunReport};
@@ -295,7 +295,9 @@ impl Dispatcher {
         if let Some(run) = task.lease.as_ref().and_then(|lease| lease.run.as_ref()) {
             run.abort();
         }
-        self.tasks.retire(id, Instant::now());
+        let now = Instant::now();
+        self.settle(&id, now);
+        self.tasks.retire(id, now);
         self.dirty = true;
     }
 
@@ -320,10 +322,4 @@ fn observation(end: &EndEvent, finish: &Finish, facts: &RunFacts) -> Observation
         },
         decode_ms: end.decode_time_ms,
     }
-}
-
-/// A fresh number in [0, 1).
-fn jitter() -> f64 {
-    let random = Uuid::new_v4().as_u128() as u32;
-    f64::from(random) / (f64::from(u32::MAX) + 1.0)
 }

@@ -4,13 +4,14 @@ use api_types::capabilities::Capabilities;
 use api_types::link::{DesiredState, NodeReport, NodeStatus};
 use api_types::pool::PoolStatus;
 use api_types::{
-    CorrelationId, ErrorBody, ErrorCode, NodeId, PoolId, ReplicaId, TaskId, TaskReceipt, TaskRequest,
-    TaskState, TaskStatus,
+    CorrelationId, ErrorBody, ErrorCode, NodeId, PoolId, ReplicaId, SessionStatus, TaskId, TaskReceipt,
+    TaskRequest, TaskState, TaskStatus,
 };
 use orchestrator_core::policy::DecisionRecord;
 use tokio::sync::{mpsc, oneshot};
 
 use super::fleet::ReportRefused;
+use super::sessions::SessionKey;
 use crate::signals::Signals;
 use crate::task_log::TaskLog;
 
@@ -62,6 +63,8 @@ pub struct Preview {
     pub request: TaskRequest,
     /// The prompt's tokens, as far as known.
     pub prompt_tokens: PromptTokens,
+    /// Who asks, as logged; sessions are theirs.
+    pub identity: String,
 }
 
 /// The answer to a [`Preview`].
@@ -91,6 +94,8 @@ pub(super) enum Command {
     Status(TaskId, oneshot::Sender<Option<TaskStatus>>),
     Decision(TaskId, oneshot::Sender<Option<Option<DecisionRecord>>>),
     Explain(Box<Preview>, oneshot::Sender<Explained>),
+    Session(SessionKey, oneshot::Sender<Option<SessionStatus>>),
+    EndSession(SessionKey, oneshot::Sender<bool>),
     List(ListFilter, oneshot::Sender<Vec<TaskStatus>>),
     Register(
         Box<NodeReport>,
@@ -186,6 +191,22 @@ impl Handle {
     pub async fn explain(&self, preview: Preview) -> Result<Explained, Gone> {
         self.call(|reply| Command::Explain(Box::new(preview), reply))
             .await
+    }
+
+    /// One session.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn session(&self, key: SessionKey) -> Result<Option<SessionStatus>, Gone> {
+        self.call(|reply| Command::Session(key, reply)).await
+    }
+
+    /// Ends a session, but none of its tasks; `false` when it is unknown.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn end_session(&self, key: SessionKey) -> Result<bool, Gone> {
+        self.call(|reply| Command::EndSession(key, reply)).await
     }
 
     /// Tasks, newest first.

@@ -13,6 +13,7 @@ mod handle;
 mod nodes;
 mod plan;
 mod refuse;
+mod sessions;
 mod tasks;
 mod views;
 
@@ -24,6 +25,7 @@ use adapter_host::AdapterHost;
 use api_types::TaskId;
 use orchestrator_core::dispatch::{Job, Turns};
 use orchestrator_core::queue::{Queue, QueueConfig};
+use orchestrator_core::session;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +36,7 @@ pub use fleet::ReportRefused;
 pub use handle::{
     Admission, Admitted, Explained, Gone, Handle, ListFilter, Preview, PromptTokens, Tokenizer,
 };
+pub use sessions::SessionKey;
 
 use crate::engine_log::EngineLogs;
 use crate::metrics::Metrics;
@@ -44,6 +47,7 @@ use decisions::Decisions;
 use fleet::Fleet;
 use handle::{COMMANDS, Command};
 use plan::Planner;
+use sessions::SessionBook;
 use tasks::{Retention, TaskTable};
 
 /// How often stale nodes, retention and waiting clients' numbers are looked after. Deadlines have
@@ -74,6 +78,8 @@ pub struct Options {
     pub narrate_every: Option<Duration>,
     /// Most pool states kept for replaying decisions, all tasks together.
     pub kept_decision_pools: usize,
+    /// Turns, budgets and life of sessions.
+    pub sessions: session::Limits,
     /// How often a node is to report.
     pub heartbeat_interval: Duration,
     /// When a silent node's pools take no new work.
@@ -110,6 +116,7 @@ pub struct Dispatcher {
     fleet: Fleet,
     planner: Planner,
     decisions: Decisions,
+    sessions: SessionBook,
     /// Tasks without readers, by when they are cancelled.
     abandoned: BTreeSet<(Instant, TaskId)>,
     /// When running tasks' narration was last repeated.
@@ -136,6 +143,7 @@ impl Dispatcher {
             queue: Queue::new(options.queue),
             tasks: TaskTable::new(retention),
             decisions: Decisions::new(options.kept_decision_pools),
+            sessions: SessionBook::new(options.sessions),
             options,
             parts,
             commands,
@@ -209,6 +217,8 @@ impl Dispatcher {
             Command::Status(task, reply) => _ = reply.send(self.status(task)),
             Command::Decision(task, reply) => _ = reply.send(self.decision(task)),
             Command::Explain(preview, reply) => _ = reply.send(self.explain(&preview)),
+            Command::Session(key, reply) => _ = reply.send(self.session(&key)),
+            Command::EndSession(key, reply) => _ = reply.send(self.end_session(&key)),
             Command::List(filter, reply) => _ = reply.send(self.list(&filter)),
             Command::Register(report, reply) => _ = reply.send(self.register(*report)),
             Command::Heartbeat(report, reply) => _ = reply.send(self.heartbeat(*report)),
@@ -246,6 +256,7 @@ impl Dispatcher {
         let now = Instant::now();
         self.tasks.sweep(now);
         self.sweep_nodes(now);
+        self.sweep_sessions(now);
         self.tell_waiting_clients();
         self.repeat_narration(now);
     }

@@ -122,6 +122,11 @@ pub(super) const fn reason_label(body: &ErrorBody) -> &'static str {
     match (body.code, body.policy_label) {
         (_, Some(PolicyLabel::Reject)) => "reject",
         (_, Some(PolicyLabel::DropLru)) => "drop-lru",
+        (_, Some(PolicyLabel::BudgetTokens)) => "budget-tokens",
+        (_, Some(PolicyLabel::BudgetTime)) => "budget-time",
+        (_, Some(PolicyLabel::BudgetCost)) => "budget-cost",
+        (_, Some(PolicyLabel::RateLimit)) => "rate-limit",
+        (ErrorCode::Conflict, _) => "session-turns",
         (ErrorCode::InvalidParams, _) => "invalid-params",
         (ErrorCode::DeadlineUnmet, _) => "deadline",
         (ErrorCode::NotFound, _) => "unknown-model",

@@ -98,6 +98,7 @@ impl Dispatcher {
             engine: None,
             engine_version: None,
             model_digest: None,
+            budgets: self.budgets_of(task, now),
         });
         self.offer(task, &frame);
         if let Some(task) = self.tasks.get_mut(&id) {

@@ -27,6 +27,8 @@ pub(crate) struct PlayedPool {
 pub(crate) struct Fixture {
     pub(crate) daemon: Daemon,
     pub(crate) pools: Vec<PlayedPool>,
+    /// What the node registers with, where the daemon has a token.
+    token: Option<String>,
     /// Holds the configuration file as long as the daemon runs.
     _folder: TempDir,
     seq: std::sync::atomic::AtomicU64,
@@ -74,6 +76,10 @@ impl Fixture {
         let fixture = Self {
             daemon,
             pools: played,
+            token: env
+                .iter()
+                .find(|(name, _)| *name == "AUTH_TOKEN")
+                .map(|(_, token)| (*token).to_owned()),
             _folder: folder,
             seq: 0.into(),
         };
@@ -95,9 +101,9 @@ impl Fixture {
     }
 
     pub(crate) async fn register(&self) {
-        let answer = self
-            .call(Call::post_json("/v1/workers/register", &self.report()))
-            .await;
+        let call = Call::post_json("/v1/workers/register", &self.report());
+        let call = self.token.iter().fold(call, |call, token| call.bearer(token));
+        let answer = self.call(call).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 

@@ -9,4 +9,5 @@ mod gpu_box;
 mod node_link;
 mod placement;
 mod resume;
+mod session;
 mod submit;

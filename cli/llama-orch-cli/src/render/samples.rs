@@ -1,7 +1,7 @@
 //! Answers for the snapshots, written as the wire has them.
 
 use api_types::capabilities::Capabilities;
-use api_types::{NodeList, PoolList, TaskEvent, TaskList, TaskReceipt};
+use api_types::{NodeList, PoolList, SessionStatus, TaskEvent, TaskList, TaskReceipt};
 use http::StatusCode;
 use llama_orch_client::{ApiError, ClientError, Peer, StreamItem};
 use orchestrator_core::policy::{DecisionRecord, JobSpec, PlacementInput, Snapshot, Stage, decide};
@@ -47,6 +47,20 @@ pub(super) fn decision() -> DecisionRecord {
     let decision = decide(&PlacementInput::new(&job, &snapshot));
     let task: api_types::TaskId = TASK.parse().unwrap();
     DecisionRecord::new(Stage::Placed, job, snapshot, decision).of(task)
+}
+
+/// One with every budget, and one with none and nothing cached.
+pub(super) fn sessions() -> (SessionStatus, SessionStatus) {
+    let full = json!({
+        "ttl_ms_remaining": 540_000, "turns": 3, "turns_max": 8, "tasks_live": 1, "kv_tokens": 812, "kv_warmth": true,
+        "pool_id": "gpu1", "tokens_spent": 2400, "time_spent_ms": 31_500, "cost_spent": 0.0125,
+        "tokens_budget_remaining": 7600, "time_budget_remaining_ms": 268_500, "cost_budget_remaining": 0.9875
+    });
+    let bare = json!({
+        "ttl_ms_remaining": 600_000, "turns": 1, "turns_max": 8, "tasks_live": 0, "kv_bytes": 0, "kv_tokens": 0,
+        "kv_warmth": false, "tokens_spent": 0, "time_spent_ms": 0
+    });
+    (read(full), read(bare))
 }
 
 pub(super) fn token(text: &str) -> StreamItem {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api_types::link::{EngineLogQuery, NodeReport};
-use api_types::{NodeId, PoolId, ReplicaId, TaskId, TaskQuery, TaskRequest, TaskState};
+use api_types::{NodeId, PoolId, ReplicaId, SessionId, TaskId, TaskQuery, TaskRequest, TaskState};
 use llama_orch_client::{Budgets, ClientError, NodeClient, Timeouts};
 use serde_json::json;
 use uuid::Uuid;
@@ -54,6 +54,32 @@ async fn submit_sends_the_request_with_the_token_and_reads_headers() -> anyhow::
         cost_remaining: Some(0.5),
     };
     assert_eq!(submitted.budgets, budgets);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_is_shown_and_ended() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let client = server.client()?;
+    let id: SessionId = "chat-1".parse().map_err(anyhow::Error::msg)?;
+    let serve = async {
+        let exchange = server.accept().await?;
+        assert_eq!(exchange.line, "GET /v1/sessions/chat-1");
+        let shown = json!({
+            "ttl_ms_remaining": 9, "turns": 1, "turns_max": 8, "tasks_live": 0, "kv_tokens": 0, "kv_warmth": false,
+            "tokens_spent": 5, "time_spent_ms": 7, "tokens_budget_remaining": 95
+        });
+        exchange.answer("200 OK", &shown.to_string()).await?;
+        let exchange = server.accept().await?;
+        assert_eq!(exchange.line, "DELETE /v1/sessions/chat-1");
+        exchange.answer("204 No Content", "").await
+    };
+    let calls = async { anyhow::Ok((client.session(&id).await?, client.end_session(&id).await?)) };
+    let (called, served) = tokio::join!(calls, serve);
+    served?;
+    let (session, ()) = called?;
+    assert_eq!(session.budgets.tokens_budget_remaining, Some(95));
+    assert_eq!(session.kv_bytes, None);
     Ok(())
 }
 

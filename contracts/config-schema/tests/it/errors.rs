@@ -188,3 +188,30 @@ fn mistyped_variables_are_warned_about() {
         ["the environment variable ORCHD_ADRR is not known and has no effect"]
     );
 }
+
+/// REQ-CFG-2 for rules that span keys.
+#[test]
+fn limits_that_contradict_each_other_are_named() {
+    let file = TestFile::new(
+        "[orchestratord.engine]\nfirst_token_timeout_ms = 300\n\n[orchestratord.sessions]\ncost_budget = 5.0\nprice_out_per_1k = -1.0\n",
+    );
+    let problems = file.problems(&[]);
+    let rules = [
+        "llama-orch.toml:6:1: orchestratord.sessions.price_out_per_1k: must be 0 to 1000000",
+        "llama-orch.toml:2:1: orchestratord.engine.first_token_timeout_ms: is 300, must not be below \
+         orchestratord.engine.connect_timeout_ms, which is 2000",
+    ];
+    for rule in rules {
+        assert!(
+            problems.iter().any(|problem| problem == rule),
+            "{rule}\nnot in {problems:#?}"
+        );
+    }
+    let unpriced = TestFile::new("[orchestratord.sessions]\ncost_budget = 5.0\n").problems(&[]);
+    assert_eq!(
+        unpriced,
+        [
+            "llama-orch.toml:2:1: orchestratord.sessions.cost_budget: needs price_in_per_1k or price_out_per_1k beside it"
+        ]
+    );
+}

@@ -31,13 +31,18 @@ fn pool(id: &str, gpu: usize, slots: u32) -> PoolPlan {
     }
 }
 
-#[given(expr = "a GPU box with pools {string} and {string} of {int} slot(s) each")]
-async fn start_box(world: &mut World, first: String, second: String, slots: u32) -> StepResult {
+/// A box with two pools; more tables of the configuration may follow.
+pub(super) fn two_pools(first: &str, second: &str, slots: u32) -> Plan {
     let plan = Plan {
-        pools: vec![pool(&first, 0, slots), pool(&second, 1, slots)],
+        pools: vec![pool(first, 0, slots), pool(second, 1, slots)],
         ..Plan::default()
     };
-    Ok(world.start(plan.config(PATIENT)).await?)
+    plan.config(PATIENT)
+}
+
+#[given(expr = "a GPU box with pools {string} and {string} of {int} slot(s) each")]
+async fn start_box(world: &mut World, first: String, second: String, slots: u32) -> StepResult {
+    Ok(world.start(two_pools(&first, &second, slots)).await?)
 }
 
 #[given("the engines pace their tokens")]
