@@ -11,3 +11,4 @@ mod placement;
 mod resume;
 mod session;
 mod submit;
+mod workloads;
