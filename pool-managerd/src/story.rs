@@ -199,6 +199,7 @@ mod tests {
         }
     }
 
+    /// ORCH-3490.
     #[test]
     fn each_change_is_told_once_and_short() {
         let recorder = Recorder::new();

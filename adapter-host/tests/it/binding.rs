@@ -49,6 +49,7 @@ async fn nobody_is_bound() {
     assert_eq!(host.unbind(&target()), Unbound::NotBound);
 }
 
+/// ORCH-3600.
 #[tokio::test]
 async fn a_late_report_does_not_bring_an_old_engine_back() {
     let (host, old, new) = (host(), engine().await, engine().await);
@@ -140,6 +141,7 @@ async fn a_key_is_never_printed() {
 }
 
 /// Streams that run keep their engine; every new one goes to the engine bound at that moment; none is lost.
+/// ORCH-3600.
 #[tokio::test]
 async fn rebind_under_load() {
     let host = Arc::new(host());

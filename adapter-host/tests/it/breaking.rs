@@ -30,6 +30,7 @@ async fn broken() -> (AdapterHost, ScriptedEngine) {
     (host, engine)
 }
 
+/// ORCH-3602.
 #[tokio::test]
 async fn an_engine_that_keeps_dying_is_left_alone() {
     let (host, engine) = broken().await;
@@ -51,6 +52,7 @@ async fn an_engine_that_keeps_dying_is_left_alone() {
     );
 }
 
+/// ORCH-3602.
 #[tokio::test]
 async fn one_probe_closes_it_when_the_engine_is_back() {
     let (host, engine) = broken().await;

@@ -31,6 +31,7 @@ async fn send(server: &Server, method: Method, path: &str, body: Option<String>)
     request.send().await.unwrap()
 }
 
+/// ORCH-3450.
 #[tokio::test]
 async fn requests_errors_and_limits_are_the_same() {
     let server = Server::start(Options::with_token());

@@ -180,6 +180,7 @@ mod tests {
             .collect()
     }
 
+    /// ORCH-3300.
     #[test]
     fn a_narration_is_one_json_object_with_the_contract_s_fields() {
         let lines = json_lines(|| {

@@ -31,6 +31,7 @@ mod tests {
     }
 
     proptest! {
+        /// ORCH-3300.
         #[test]
         fn always_one_line_within_the_limit(text in "(\\PC|\n|é|🦙){0,140}") {
             let line = one_line(text.as_str().into());

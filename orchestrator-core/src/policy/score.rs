@@ -228,6 +228,7 @@ mod tests {
 
     proptest! {
         /// Every field above is drawn so that 0 is better than 1.
+        /// ORCH-3905.
         #[test]
         fn the_first_difference_is_the_field_the_order_decides_by(a in bits(), b in bits()) {
             let ids = [PoolId::new("a").unwrap(), PoolId::new("b").unwrap()];

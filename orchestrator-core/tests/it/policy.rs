@@ -65,6 +65,7 @@ fn an_unknown_model_is_not_the_same_as_no_pools() {
     );
 }
 
+/// ORCH-3251, ORCH-3901.
 #[test]
 fn too_much_context_is_refused_with_the_numbers() {
     let mut job = job();
@@ -86,6 +87,7 @@ fn too_much_context_is_refused_with_the_numbers() {
     );
 }
 
+/// ORCH-3251.
 #[test]
 fn context_up_to_the_slot_fits() {
     let mut job = job();
@@ -93,6 +95,7 @@ fn context_up_to_the_slot_fits() {
     assert_eq!(placed(&on(&job, [pool("gpu0")])), "gpu0");
 }
 
+/// ORCH-3901.
 #[test]
 fn engine_workload_and_device_mask_tell_pools_apart_and_say_how() {
     let mut engine = job();
@@ -311,6 +314,7 @@ fn a_starting_pool_is_waited_for_and_a_dead_one_is_not() {
 
 /// Pool `b` is better in one field and worse in all after it, so only the order of fields can
 /// make it win.
+/// ORCH-3904, ORCH-3905.
 #[test]
 fn each_score_field_outranks_all_after_it() {
     let worst = |name| PoolView {
@@ -419,6 +423,7 @@ fn among_busy_pools_the_one_that_frees_first_is_expected_to_take_it() {
     assert_eq!(decision.log.tie_breakers_applied, [ScoreField::PredictedStart]);
 }
 
+/// ORCH-3411, ORCH-3901.
 #[test]
 fn the_log_counts_each_pool_at_the_first_filter_it_fails() {
     let mut job = with_placement(avoid(&["d"], false));

@@ -15,6 +15,7 @@ fn decided(job: &JobSpec, snapshot: &Snapshot) -> PlacementDecision {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
+    /// ORCH-3252, ORCH-3900.
     #[test]
     fn the_order_of_pools_does_not_matter(job in any_job(), snapshot in any_snapshot(), turn in 0usize..5) {
         let mut turned = snapshot.clone();
@@ -25,6 +26,7 @@ proptest! {
         prop_assert_eq!(decided(&job, &turned), decided(&job, &snapshot));
     }
 
+    /// ORCH-3252, ORCH-3900.
     #[test]
     fn a_stored_input_replays_to_its_stored_decision(job in any_job(), snapshot in any_snapshot()) {
         let input = PlacementInput::new(&job, &snapshot);
@@ -85,6 +87,7 @@ proptest! {
         }
     }
 
+    /// ORCH-3411.
     #[test]
     fn every_pool_is_a_candidate_or_counted_once(job in any_job(), snapshot in any_snapshot()) {
         let log = decided(&job, &snapshot).log;

@@ -76,3 +76,18 @@ fn described(mut document: Document) -> Document {
     document.security = Some(vec![SecurityRequirement::new("bearer", Vec::<String>::new())]);
     document
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ORCH-3980.
+    #[test]
+    fn placement_overrides_are_part_of_the_contract() {
+        let document = data().into_openapi();
+        let schemas = document.components.unwrap().schemas;
+        for name in ["PlacementMode", "PlacementOverrides"] {
+            assert!(schemas.contains_key(name), "{name}");
+        }
+    }
+}

@@ -29,6 +29,7 @@ async fn command(fixture: &Fixture, arguments: &[&str]) -> (Option<i32>, String)
     (output.status.code(), text.concat())
 }
 
+/// ORCH-3960.
 #[tokio::test]
 async fn decisions_of_waiting_running_and_gone_tasks_replay_to_the_same_answer() {
     let fixture = Fixture::start(&[("a", 1, paced()), ("b", 1, paced())], "", &[]).await;

@@ -8,7 +8,7 @@ use serde_json::json;
 use test_harness_support::binaries::workspace_root;
 use test_harness_support::http1::Call;
 
-use crate::fixture::{Fixture, fast, paced, task, task_with};
+use crate::fixture::{Fixture, LIMIT, fast, paced, task, task_with};
 
 #[derive(Deserialize)]
 struct Lint {
@@ -136,4 +136,24 @@ async fn a_scrape_only_reads() {
     let first = fixture.call(Call::get("/metrics")).await.text();
     let second = fixture.call(Call::get("/metrics")).await.text();
     assert_eq!(first, second);
+}
+
+/// ORCH-3462: what was streamed is counted when the run ends; no token touches a family.
+#[tokio::test]
+async fn tokens_are_counted_once_a_run_and_not_one_by_one() {
+    let fixture = Fixture::one(1, paced()).await;
+    let task = fixture.submit(&task(400)).await;
+    let mut reader = fixture.open(&task, None).await;
+    let mut seen = 0;
+    while seen < 20 {
+        let event = reader.next_event(LIMIT).await.unwrap().unwrap();
+        seen += u32::from(event.name.as_deref() == Some("token"));
+    }
+    let meanwhile = fixture.call(Call::get("/metrics")).await.text();
+    assert!(!meanwhile.contains("\ntokens_out_total{"), "{meanwhile}");
+    reader.all_events(LIMIT).await.unwrap();
+    fixture.wait_idle().await;
+    let after = fixture.call(Call::get("/metrics")).await.text();
+    let counted = after.lines().find(|line| line.starts_with("tokens_out_total{"));
+    assert!(counted.unwrap().ends_with(" 400"), "{counted:?}");
 }

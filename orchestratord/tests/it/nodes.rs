@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use test_harness_support::http1::Call;
+use test_harness_support::stream_check::{Summary, Terminal};
 
 use crate::fixture::{Fixture, fast, node_report, paced, pool_report, task};
 
@@ -93,6 +94,38 @@ async fn capabilities_come_from_live_state_and_hide_secrets() {
     failed["pools"][0]["replicas"][0]["state"] = json!("failed");
     assert_eq!(heartbeat(&fixture, &failed).await.0, 200);
     assert_eq!(fixture.get("/v1/capabilities").await["pools"], json!([]));
+}
+
+/// ORCH-3277.
+#[tokio::test]
+async fn the_receipt_names_what_ran_as_far_as_the_node_knows_it() {
+    let fixture = Fixture::one(1, fast()).await;
+    let unknown = fixture.read(&fixture.submit(&task(2)).await).await;
+    assert_eq!(end_of(&unknown)["engine_version"], "b1-test");
+    for digest in ["engine_digest", "model_digest"] {
+        assert_eq!(end_of(&unknown)[digest], Value::Null, "nothing is invented");
+    }
+    let (engine, model) = (digest('e'), digest('d'));
+    let mut report = fixture.report();
+    report["pools"][0]["engine_digest"] = json!(engine);
+    report["pools"][0]["model_digest"] = json!(model);
+    assert_eq!(heartbeat(&fixture, &report).await.0, 200);
+    let known = fixture.read(&fixture.submit(&task(2)).await).await;
+    assert_eq!(
+        (&end_of(&known)["engine_digest"], &end_of(&known)["model_digest"]),
+        (&json!(engine), &json!(model))
+    );
+}
+
+fn digest(letter: char) -> String {
+    format!("sha256:{}", String::from(letter).repeat(64))
+}
+
+fn end_of(stream: &Summary) -> &Value {
+    let Terminal::End(end) = &stream.terminal else {
+        panic!("{:?}", stream.terminal)
+    };
+    end
 }
 
 #[tokio::test]

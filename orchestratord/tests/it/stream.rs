@@ -7,6 +7,7 @@ use test_harness_support::stream_check::StreamCheck;
 
 use crate::fixture::{Fixture, LIMIT, fast, paced, task, task_with};
 
+/// ORCH-3305, ORCH-3310.
 #[tokio::test]
 async fn a_whole_stream_and_its_receipt() {
     let fixture = Fixture::one(1, fast()).await;
@@ -114,6 +115,7 @@ async fn characters_survive_whatever_the_engine_does_to_its_bytes() {
     assert!(!b.text().contains('\u{fffd}'), "{}", b.text());
 }
 
+/// ORCH-3209.
 #[tokio::test]
 async fn an_engine_that_does_not_stop_is_stopped_at_max_tokens() {
     let fixture = Fixture::one(
@@ -150,6 +152,7 @@ async fn micro_batches_hold_the_same_tokens() {
     assert!(frames.len() < 32, "several tokens of one read share a frame");
 }
 
+/// ORCH-3207.
 #[tokio::test]
 async fn silence_is_broken_by_comments() {
     let silent = Script {
@@ -164,4 +167,22 @@ async fn silence_is_broken_by_comments() {
         comments += usize::from(matches!(item, test_harness_support::sse::Item::Comment(_)));
     }
     assert!(comments >= 2, "{comments}");
+}
+
+/// ORCH-3450: the header that HTTP/2 forbids is there on HTTP/1.1.
+#[tokio::test]
+async fn a_stream_over_http1_has_the_headers_that_keep_it_open_and_unbuffered() {
+    let fixture = Fixture::one(1, fast()).await;
+    let task = fixture.submit(&task(2)).await;
+    let reader = fixture.open(&task, None).await;
+    let headers = [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-cache"),
+        ("x-accel-buffering", "no"),
+        ("connection", "keep-alive"),
+    ];
+    for (name, value) in headers {
+        assert_eq!(reader.head().header(name), Some(value), "{name}");
+    }
+    assert_eq!(reader.head().header("content-encoding"), None);
 }

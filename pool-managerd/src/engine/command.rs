@@ -271,6 +271,7 @@ mod tests {
     }
 
     proptest! {
+        /// ORCH-3422, ORCH-3425.
         #[test]
         fn no_setting_leaves_the_gpus_or_the_loopback(
             slots in 1_u32..65, ctx in 1_u32..1_000_000, devices in 1_usize..9, port: u16,

@@ -163,6 +163,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(20);
     const LONG: Duration = Duration::from_secs(20);
 
+    /// ORCH-3428.
     #[tokio::test]
     async fn a_hung_probe_is_reported_once_per_deadline_and_never_doubled() {
         let (open, gate) = sync_channel(4);

@@ -103,6 +103,7 @@ impl Life {
     }
 }
 
+/// ORCH-3421.
 #[test]
 fn from_blocked_to_ready() {
     let mut life = Life::new();
@@ -235,6 +236,7 @@ fn an_engine_that_stops_answering_is_ended_and_started_again() {
     assert_eq!(life.sleep(1), Some(Action::Start(2)));
 }
 
+/// ORCH-3421.
 #[test]
 fn a_stranger_on_the_port_never_makes_a_replica_ready() {
     let mut life = Life::new();

@@ -11,6 +11,7 @@ use test_harness_support::wait::{Look, wait_for};
 
 use crate::rig::{LIMIT, Rig, control, executable, is_gone, kill, pid, ready};
 
+/// ORCH-3420.
 #[tokio::test]
 async fn a_pool_gets_ready_after_loading_and_says_everything_about_itself() -> Result<()> {
     let rig = Rig::new().await?;
@@ -40,6 +41,7 @@ async fn a_pool_gets_ready_after_loading_and_says_everything_about_itself() -> R
     Ok(())
 }
 
+/// ORCH-3278, ORCH-3425.
 #[tokio::test]
 async fn the_engine_gets_its_devices_and_key_and_none_of_the_daemons_secrets() -> Result<()> {
     let mut rig = Rig::new().await?;
@@ -77,6 +79,7 @@ async fn the_engine_gets_its_devices_and_key_and_none_of_the_daemons_secrets() -
     Ok(())
 }
 
+/// ORCH-3423.
 #[tokio::test]
 async fn a_killed_engine_is_noticed_at_once_and_started_again() -> Result<()> {
     let rig = Rig::new().await?;
@@ -105,6 +108,7 @@ async fn a_killed_engine_is_noticed_at_once_and_started_again() -> Result<()> {
     Ok(())
 }
 
+/// ORCH-3423.
 #[tokio::test]
 async fn an_engine_that_never_comes_up_is_given_up_with_its_last_words() -> Result<()> {
     let rig = Rig::new().await?;
@@ -252,6 +256,7 @@ async fn files_that_appear_later_start_the_pool() -> Result<()> {
     Ok(())
 }
 
+/// ORCH-3424.
 #[tokio::test]
 async fn a_flood_of_output_costs_neither_memory_nor_the_engine() -> Result<()> {
     let rig = Rig::new().await?;
@@ -287,6 +292,7 @@ async fn a_flood_of_output_costs_neither_memory_nor_the_engine() -> Result<()> {
     Ok(())
 }
 
+/// ORCH-3424.
 #[tokio::test]
 async fn credentials_in_an_engines_output_are_not_shown() -> Result<()> {
     let mut rig = Rig::new().await?;

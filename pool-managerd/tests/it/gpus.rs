@@ -32,6 +32,7 @@ async fn both_gpus_are_shown_with_what_they_say() -> Result<()> {
     Ok(())
 }
 
+/// ORCH-3422.
 #[tokio::test]
 async fn an_engine_is_never_started_without_its_device_and_is_when_it_comes() -> Result<()> {
     let mut rig = Rig::new().await?;
@@ -56,6 +57,7 @@ async fn an_engine_is_never_started_without_its_device_and_is_when_it_comes() ->
     Ok(())
 }
 
+/// ORCH-3422.
 #[tokio::test]
 async fn without_nvml_nothing_starts_and_the_hint_says_why() -> Result<()> {
     let mut rig = Rig::new().await?;
@@ -114,6 +116,7 @@ async fn a_lost_gpu_takes_readiness_and_gives_it_back() -> Result<()> {
     Ok(())
 }
 
+/// ORCH-3428.
 #[tokio::test]
 async fn a_hung_driver_blocks_nothing_and_stops_no_engine() -> Result<()> {
     let mut rig = Rig::new().await?;

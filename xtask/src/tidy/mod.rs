@@ -6,6 +6,7 @@ mod bdd;
 mod configs;
 mod dependencies;
 pub(crate) mod graph;
+mod holders;
 mod layers;
 mod manifests;
 mod requirements;
@@ -89,13 +90,14 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         workspace.crates.len(),
         tree.texts.len()
     );
-    println!("tidy: {}", requirements::coverage(&tree));
+    println!("tidy: tests cite all {} requirements", requirements::count(&tree));
     Ok(())
 }
 
 fn findings(root: &Path, workspace: &Workspace, tree: &Tree) -> Result<Vec<Finding>> {
     let mut findings = tree.unparsed.clone();
     findings.extend(layers::check(workspace));
+    findings.extend(holders::check(workspace));
     findings.extend(graph::check(root, workspace));
     findings.extend(manifests::check(root, workspace)?);
     findings.extend(dependencies::check(root, workspace)?);
@@ -125,6 +127,7 @@ mod tests {
         fixture.write("lower/src/broken.rs", "//! Broken.\nfn (");
         fixture.write("upper/src/wrong.rs", "fn work() {}\n");
         fixture.write("upper/tests/it.rs", WRONG_TEST);
+        fixture.write(".specs/a.md", concat!("- **REQ-", "SHOWN-NOWHERE** Text.\n"));
         fixture.write("examples/unread.toml", "");
         fixture.write("ci/crate-graph.txt", "");
         fixture.write("deny.toml", "[bans]\ndeny = [{ crate = \"lower\" }]\n");
@@ -138,6 +141,7 @@ mod tests {
             "asserts nothing",
             "fixed sleep",
             "no file in .specs",
+            "no test cites",
             "no test",
             "not current",
             "is banned",

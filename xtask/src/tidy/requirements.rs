@@ -1,4 +1,5 @@
-//! Requirement ids: each is defined once in `.specs/`, and whatever cites one cites one that exists.
+//! Requirement ids: each is defined once in `.specs/`, at least one test cites it, and whatever cites one cites one that
+//! exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let definitions = definitions(tree);
     let mut findings = malformed(tree);
     findings.extend(defined_twice(&definitions));
+    findings.extend(uncited(tree, &definitions));
     let defined: BTreeSet<&str> = definitions.keys().map(String::as_str).collect();
     findings.extend(
         citations(tree)
@@ -34,28 +36,25 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// One line that tells how many requirements a test cites, and which ones no test does.
-pub(super) fn coverage(tree: &Tree) -> String {
-    let definitions = definitions(tree);
+/// Requirements that no test cites: what nothing shows may as well not be required.
+fn uncited(tree: &Tree, definitions: &BTreeMap<String, Vec<(&str, usize)>>) -> Vec<Finding> {
     let cited: BTreeSet<String> = citations(tree)
         .into_iter()
         .filter(|citation| citation.by_test)
         .map(|citation| citation.id)
         .collect();
-    let uncited: Vec<&str> = definitions
-        .keys()
-        .filter(|id| !cited.contains(*id))
-        .map(String::as_str)
-        .collect();
-    let total = definitions.len();
-    match uncited.as_slice() {
-        [] => format!("all {total} requirements are cited by tests"),
-        _ => format!(
-            "{} of {total} requirements are cited by no test: {}",
-            uncited.len(),
-            uncited.join(", ")
-        ),
-    }
+    let uncited = definitions.iter().filter(|(id, _)| !cited.contains(*id));
+    uncited
+        .filter_map(|(id, places)| {
+            let (path, line) = *places.first()?;
+            Some(Finding::new(path, line, format!("no test cites {id}")))
+        })
+        .collect()
+}
+
+/// How many requirements there are.
+pub(super) fn count(tree: &Tree) -> usize {
+    definitions(tree).len()
 }
 
 /// Where each id is defined.
@@ -212,6 +211,12 @@ mod tests {
         "QUEUE-1** Two.\n- **bold** is no id.\n"
     );
 
+    /// A test that cites both.
+    const SHOWN: (&str, &str) = (
+        "tests/shown.rs",
+        concat!("//! ORCH-", "0001 and REQ-", "QUEUE-1.\n"),
+    );
+
     fn id(family: &str, rest: &str) -> String {
         format!("{family}-{rest}")
     }
@@ -234,13 +239,14 @@ mod tests {
     #[test]
     fn a_cited_id_must_be_defined() {
         let test = format!("//! Checks {}.\n// {}\n", id("ORCH", "0001"), id("ORCH", "0002"));
-        let found = check(&tree(&[(".specs/queue.md", SPEC), ("tests/it.rs", &test)]));
+        let found = check(&tree(&[(".specs/queue.md", SPEC), ("tests/it.rs", &test), SHOWN]));
         assert_eq!(places(&found), ["tests/it.rs:2"]);
         let feature = format!("@{}\nFeature: A\n", id("REQ", "QUEUE-2"));
         assert_eq!(
             places(&check(&tree(&[
                 (".specs/queue.md", SPEC),
-                ("a.feature", &feature)
+                ("a.feature", &feature),
+                SHOWN
             ]))),
             ["a.feature:1"]
         );
@@ -248,7 +254,7 @@ mod tests {
 
     #[test]
     fn an_id_is_defined_once() {
-        let found = check(&tree(&[(".specs/a.md", SPEC), (".specs/more/b.md", SPEC)]));
+        let found = check(&tree(&[(".specs/a.md", SPEC), (".specs/more/b.md", SPEC), SHOWN]));
         assert_eq!(places(&found), [".specs/more/b.md:3", ".specs/more/b.md:4"]);
     }
 
@@ -268,28 +274,25 @@ mod tests {
     #[test]
     fn the_explanation_defines_nothing() {
         assert_eq!(
-            lines(&check(&tree(&[(EXPLANATION, SPEC), (".specs/a.md", SPEC)]))),
+            lines(&check(&tree(&[
+                (EXPLANATION, SPEC),
+                (".specs/a.md", SPEC),
+                SHOWN
+            ]))),
             [""; 0]
         );
     }
 
     #[test]
-    fn only_tests_cover_a_requirement() {
+    fn a_requirement_that_no_test_cites_is_a_finding() {
         let one = format!("//! {}.\n", id("ORCH", "0001"));
         let two = format!("//! {}.\n", id("REQ", "QUEUE-1"));
         let partly = tree(&[(".specs/a.md", SPEC), ("tests/it.rs", &one), ("src/lib.rs", &two)]);
         assert_eq!(
-            coverage(&partly),
-            format!(
-                "1 of 2 requirements are cited by no test: {}",
-                id("REQ", "QUEUE-1")
-            )
+            lines(&check(&partly)),
+            [format!(".specs/a.md:4: no test cites {}", id("REQ", "QUEUE-1"))]
         );
-        let fully = tree(&[
-            (".specs/a.md", SPEC),
-            ("tests/it.rs", &one),
-            ("tests/two.rs", &two),
-        ]);
-        assert_eq!(coverage(&fully), "all 2 requirements are cited by tests");
+        let fully = tree(&[(".specs/a.md", SPEC), SHOWN]);
+        assert_eq!((lines(&check(&fully)).len(), count(&fully)), (0, 2));
     }
 }

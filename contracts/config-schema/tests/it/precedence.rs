@@ -24,6 +24,7 @@ fn without_any_source_everything_is_a_default() {
     assert_eq!(loaded.origins.of("http.max_headers"), &Origin::Default);
 }
 
+/// REQ-CFG-1.
 #[test]
 fn each_source_wins_over_the_ones_below() {
     let file = TestFile::new("[orchestratord]\naddr = \"127.0.0.1:1\"\n");
@@ -58,6 +59,7 @@ fn a_flag_that_was_not_given_changes_nothing() {
     assert_eq!(loaded.config.orchestratord.addr.get().port(), 8080);
 }
 
+/// REQ-CFG-1.
 #[test]
 fn every_variable_reaches_its_key() {
     let loaded = load_env(&[

@@ -10,6 +10,7 @@ fn shipped(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
+/// REQ-CFG-3.
 #[test]
 fn the_checked_in_schema_is_the_code_s() {
     let text = std::fs::read_to_string(shipped("config.schema.json")).unwrap();

@@ -44,6 +44,7 @@ async fn json_round_trips_share_one_connection() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// ORCH-3278.
 #[tokio::test]
 async fn a_bearer_token_goes_to_its_endpoint_only() -> anyhow::Result<()> {
     let script = vec![Step::Hear, reply("200 OK", "", "{}"), Step::AwaitClose];

@@ -197,6 +197,7 @@ fn noise() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
+    /// ORCH-3613.
     #[test]
     fn a_planted_credential_never_comes_out(
         before in noise(), after in noise(), form in prop::sample::select(FORMS), secret in "[A-Za-z0-9]{20,40}",

@@ -60,6 +60,7 @@ async fn pauses(error: &HttpError) -> Vec<Duration> {
     tries.take().windows(2).map(|pair| pair[1] - pair[0]).collect()
 }
 
+/// ORCH-3612.
 #[tokio::test]
 async fn pauses_double_with_jitter_up_to_the_cap() -> anyhow::Result<()> {
     let busy = answered("503 Service Unavailable", "").await?;
@@ -99,6 +100,7 @@ async fn a_retry_after_beyond_the_cap_ends_the_tries() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// ORCH-3612.
 #[tokio::test]
 async fn statuses_that_say_no_are_final() -> anyhow::Result<()> {
     for status in [
@@ -144,6 +146,7 @@ async fn a_kept_connection_closed_by_the_server_is_replaced() -> anyhow::Result<
     Ok(())
 }
 
+/// ORCH-3612.
 #[tokio::test]
 async fn a_reply_that_had_begun_is_not_asked_for_again() -> anyhow::Result<()> {
     let script = vec![

@@ -10,6 +10,7 @@ fn frame(error: &str) -> AdapterError {
     in_stream(serde_json::from_str(error).unwrap())
 }
 
+/// ORCH-3275.
 #[test]
 fn every_row_of_the_status_table() {
     let rows = [

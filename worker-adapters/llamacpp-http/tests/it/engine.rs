@@ -90,6 +90,7 @@ async fn an_engine_that_is_unwell_says_what_it_said() {
     );
 }
 
+/// ORCH-3276.
 #[tokio::test]
 async fn nobody_listens() {
     let engine = engine(Script::default()).await;
@@ -123,6 +124,7 @@ async fn a_generation_from_submit_to_finish() {
     assert_eq!((finish.cause, finish.tokens_out), (FinishCause::Length, 5));
 }
 
+/// ORCH-3278.
 #[tokio::test]
 async fn only_the_listed_fields_and_our_own_headers_are_sent() {
     let launch = Launch {
@@ -293,6 +295,7 @@ async fn a_large_token_is_a_token() {
     assert_eq!(output.texts.iter().map(String::len).max(), Some(1 << 20));
 }
 
+/// ORCH-3276, ORCH-3611.
 #[tokio::test]
 async fn pings_are_no_progress() {
     let pinging = || Script {

@@ -24,6 +24,7 @@ fn body(pauses: Vec<Duration>) -> anyhow::Result<ByteStream> {
     Ok(ByteStream::new(reqwest::Body::wrap_stream(pieces), IDLE, target))
 }
 
+/// ORCH-3611.
 #[tokio::test(start_paused = true)]
 async fn a_stream_may_last_far_longer_than_any_timeout() -> anyhow::Result<()> {
     let mut body = body(vec![IDLE - Duration::from_millis(1); 1000])?;
