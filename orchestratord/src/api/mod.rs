@@ -1,6 +1,7 @@
 //! The HTTP routes: thin handlers. Parse once into types, call one method, map one outcome.
 
 mod admission;
+mod common_answers;
 mod control;
 mod explain;
 mod measure;

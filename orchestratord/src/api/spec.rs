@@ -8,7 +8,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{AppState, control, explain, ops, sessions, stream, tasks, workers};
+use super::{AppState, common_answers, control, explain, ops, sessions, stream, tasks, workers};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -29,20 +29,22 @@ struct Control;
 /// Routes of the data plane.
 #[must_use]
 pub fn data() -> OpenApiRouter<AppState> {
-    OpenApiRouter::with_openapi(described(Data::openapi()))
+    let mut routes = OpenApiRouter::with_openapi(described(Data::openapi()))
         .routes(routes!(tasks::submit, tasks::list))
         .routes(routes!(tasks::show))
         .routes(routes!(tasks::cancel))
         .routes(routes!(explain::decision))
         .routes(routes!(explain::explain))
         .routes(routes!(stream::open))
-        .routes(routes!(sessions::show, sessions::end))
+        .routes(routes!(sessions::show, sessions::end));
+    common_answers::describe(routes.get_openapi_mut());
+    routes
 }
 
 /// Routes of the control plane.
 #[must_use]
 pub fn control() -> OpenApiRouter<AppState> {
-    OpenApiRouter::with_openapi(described(Control::openapi()))
+    let mut routes = OpenApiRouter::with_openapi(described(Control::openapi()))
         .routes(routes!(control::capabilities))
         .routes(routes!(control::nodes))
         .routes(routes!(control::pools))
@@ -54,7 +56,9 @@ pub fn control() -> OpenApiRouter<AppState> {
         .routes(routes!(ops::metrics))
         .routes(routes!(ops::healthz))
         .routes(routes!(ops::readyz))
-        .routes(routes!(ops::openapi))
+        .routes(routes!(ops::openapi));
+    common_answers::describe(routes.get_openapi_mut());
+    routes
 }
 
 /// The document of both planes, as `GET /openapi.json` serves it.

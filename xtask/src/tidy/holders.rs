@@ -3,6 +3,7 @@
 
 use super::Finding;
 use super::manifests::dependency_line;
+use super::tree::Tree;
 use crate::workspace::{Crate, Purpose, Workspace};
 
 /// A package and the only crates that may be built on it. Tests may use what they like.
@@ -12,21 +13,11 @@ struct Holders {
     reason: &'static str,
 }
 
-const HOLDERS: [Holders; 3] = [
+const HOLDERS: [Holders; 2] = [
     Holders {
         package: "reqwest",
         crates: &["http-util"],
         reason: "http-util is the only constructor of HTTP clients",
-    },
-    Holders {
-        package: "http-util",
-        crates: &[
-            "llamacpp-http",
-            "adapter-host",
-            "llama-orch-client",
-            "pool-managerd",
-        ],
-        reason: "orchestratord and the tools reach engines and daemons through adapter-host and llama-orch-client",
     },
     Holders {
         package: "llamacpp-http",
@@ -35,8 +26,37 @@ const HOLDERS: [Holders; 3] = [
     },
 ];
 
-/// Checks what each crate is built on.
-pub(super) fn check(workspace: &Workspace) -> Vec<Finding> {
+/// The sources that may not call engines past adapter-host, and what they may use of the crate that could.
+const CALLS_ENGINES_THROUGH_ITS_HOST: &str = "orchestratord/src/";
+const CLIENTS: &str = "http_util::";
+const NO_CLIENT: &str = "http_util::wait::";
+
+/// Checks what each crate is built on, and that the orchestrator makes no client of its own.
+pub(super) fn check(workspace: &Workspace, tree: &Tree) -> Vec<Finding> {
+    let mut findings = built_on(workspace);
+    findings.extend(clients_of_the_orchestrator(tree));
+    findings
+}
+
+fn clients_of_the_orchestrator(tree: &Tree) -> Vec<Finding> {
+    let sources = tree
+        .rust
+        .iter()
+        .filter(|file| file.path.starts_with(CALLS_ENGINES_THROUGH_ITS_HOST));
+    let lines = sources.flat_map(|file| {
+        file.text
+            .lines()
+            .zip(1..)
+            .map(move |(text, line)| (file, text, line))
+    });
+    let message = "the orchestrator reaches engines through adapter-host and nodes through llama-orch-client";
+    lines
+        .filter(|(_, text, _)| text.matches(CLIENTS).count() > text.matches(NO_CLIENT).count())
+        .map(|(file, _, line)| Finding::new(&file.path, line, message))
+        .collect()
+}
+
+fn built_on(workspace: &Workspace) -> Vec<Finding> {
     let strays = |member: &Crate| -> Vec<Finding> {
         HOLDERS
             .iter()
@@ -66,10 +86,10 @@ fn stray(member: &Crate, rule: &Holders) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tidy::testing::lines;
+    use crate::tidy::testing::{lines, places, tree};
     use crate::workspace::Edge;
 
-    fn built_on(name: &str, external: &[&str], inside: &[(&str, Purpose)]) -> Vec<String> {
+    fn found(name: &str, external: &[&str], inside: &[(&str, Purpose)]) -> Vec<String> {
         let edge = |&(to, purpose): &(&str, Purpose)| Edge {
             to: to.to_owned(),
             purpose,
@@ -82,7 +102,7 @@ mod tests {
             external: external.iter().map(ToString::to_string).collect(),
             manifest: String::new(),
         };
-        lines(&check(&Workspace {
+        lines(&built_on(&Workspace {
             crates: vec![member],
             packages: Vec::new(),
         }))
@@ -91,30 +111,33 @@ mod tests {
     /// ORCH-3610.
     #[test]
     fn one_crate_makes_http_clients() {
-        assert_eq!(built_on("http-util", &["reqwest"], &[]), [""; 0]);
-        let found = built_on("llama-orch-client", &["reqwest"], &[]);
+        assert_eq!(found("http-util", &["reqwest"], &[]), [""; 0]);
+        let strays = found("llama-orch-client", &["reqwest"], &[]);
         assert!(
-            found[0].contains("the only constructor of HTTP clients"),
-            "{found:?}"
+            strays[0].contains("the only constructor of HTTP clients"),
+            "{strays:?}"
         );
     }
 
     /// ORCH-3600, ORCH-3620.
     #[test]
-    fn one_crate_holds_adapters_and_the_orchestrator_goes_through_it() {
-        assert_eq!(
-            built_on("adapter-host", &[], &[("llamacpp-http", Purpose::Product)]),
-            [""; 0]
+    fn one_crate_holds_adapters() {
+        let adapter = |purpose| [("llamacpp-http", purpose)];
+        assert_eq!(found("adapter-host", &[], &adapter(Purpose::Product)), [""; 0]);
+        assert_eq!(found("orchestratord", &[], &adapter(Purpose::Product)).len(), 1);
+        assert_eq!(found("orchestratord", &[], &adapter(Purpose::Tests)), [""; 0]);
+    }
+
+    /// ORCH-3620.
+    #[test]
+    fn the_orchestrator_makes_no_client_of_its_own() {
+        let waits = ("orchestratord/src/a.rs", "//! A.\nuse http_util::wait::Alarm;\n");
+        let calls = (
+            "orchestratord/src/b.rs",
+            "//! B.\n\nuse http_util::{Client, wait::Alarm};\n",
         );
-        for package in ["llamacpp-http", "http-util"] {
-            assert_eq!(
-                built_on("orchestratord", &[], &[(package, Purpose::Product)]).len(),
-                1
-            );
-            assert_eq!(
-                built_on("orchestratord", &[], &[(package, Purpose::Tests)]),
-                [""; 0]
-            );
-        }
+        let others = ("adapter-host/src/c.rs", "//! C.\nuse http_util::Client;\n");
+        let findings = clients_of_the_orchestrator(&tree(&[waits, calls, others]));
+        assert_eq!(places(&findings), ["orchestratord/src/b.rs:3"]);
     }
 }

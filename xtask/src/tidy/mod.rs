@@ -97,7 +97,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
 fn findings(root: &Path, workspace: &Workspace, tree: &Tree) -> Result<Vec<Finding>> {
     let mut findings = tree.unparsed.clone();
     findings.extend(layers::check(workspace));
-    findings.extend(holders::check(workspace));
+    findings.extend(holders::check(workspace, tree));
     findings.extend(graph::check(root, workspace));
     findings.extend(manifests::check(root, workspace)?);
     findings.extend(dependencies::check(root, workspace)?);
