@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{self, AppState};
+use crate::device_gauges::DeviceGauges;
 use crate::dispatcher::{Dispatcher, Parts};
 use crate::engine_log::EngineLogs;
 use crate::metrics::Metrics;
@@ -68,6 +69,7 @@ impl Daemon {
             host: Arc::clone(&host),
             logs: Arc::new(EngineLogs::new(nodes)),
             metrics: metrics.clone(),
+            devices: DeviceGauges::new(&metrics.registry).context("metric families cannot be registered")?,
             tracker: tracker.clone(),
             draining: draining.clone(),
         };

@@ -8,6 +8,7 @@
 pub mod api;
 pub mod app;
 pub mod args;
+pub mod device_gauges;
 pub mod dispatcher;
 pub mod engine_log;
 pub mod jitter;

@@ -38,6 +38,7 @@ pub use handle::{
 };
 pub use sessions::SessionKey;
 
+use crate::device_gauges::DeviceGauges;
 use crate::engine_log::EngineLogs;
 use crate::metrics::Metrics;
 use crate::runner::RunLimits;
@@ -96,6 +97,8 @@ pub struct Parts {
     pub logs: Arc<EngineLogs>,
     /// Metric families.
     pub metrics: Metrics,
+    /// What the pools' GPUs do.
+    pub devices: DeviceGauges,
     /// Where runs are spawned.
     pub tracker: TaskTracker,
     /// Raised when the daemon is to stop.

@@ -45,12 +45,17 @@ impl Dispatcher {
             Narration::new(ACTOR, "deregistration", node, "A node leaves.").emit();
         }
         self.forget_gone_pools();
+        self.show_devices();
         known
     }
 
     /// Nodes not heard of: their pools take no new work, nothing else happens (ORCH-3427).
     pub(super) fn sweep_nodes(&mut self, now: Instant) {
-        for node in self.fleet.sweep(now, self.options.stale_after) {
+        let silent = self.fleet.sweep(now, self.options.stale_after);
+        if !silent.is_empty() {
+            self.show_devices();
+        }
+        for node in silent {
             Narration::new(
                 ACTOR,
                 "stale",
@@ -74,6 +79,7 @@ impl Dispatcher {
             self.show_pool(id);
         }
         self.forget_gone_pools();
+        self.show_devices();
         self.dirty = true;
         DesiredState {
             heartbeat_interval_ms: self.options.heartbeat_interval.as_millis() as u64,

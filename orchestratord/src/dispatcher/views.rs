@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api_types::capabilities::{API_VERSION, Capabilities, EngineCapability, PoolCapability};
-use api_types::pool::{PoolHealth, PoolMetrics, PoolStatus, UnreadyCause};
+use api_types::pool::{GpuReport, PoolHealth, PoolMetrics, PoolStatus, UnreadyCause};
 use api_types::{
     EngineKind, MetricsEvent, NarrationEvent, Phase, PoolId, Priority, TaskEvent, TaskId, TaskState,
     TaskStatus,
@@ -17,6 +17,8 @@ use super::Dispatcher;
 use super::fleet::Pool;
 use super::handle::ListFilter;
 use super::tasks::Task;
+use crate::device_gauges::{Device, Reading};
+use crate::metrics::UNKNOWN;
 use crate::story;
 use crate::task_log::Offered;
 
@@ -219,12 +221,41 @@ impl Dispatcher {
         }
     }
 
+    /// The GPUs below the pools of the nodes that are heard of, as they reported them last.
+    pub(super) fn show_devices(&mut self) {
+        let mut readings = BTreeMap::new();
+        let nodes = self.fleet.node_statuses(Instant::now());
+        for node in nodes.iter().filter(|node| node.live) {
+            let pools = node.pools.iter().filter_map(|id| self.fleet.pool(id));
+            for pool in pools {
+                readings.extend(devices_of(pool, &node.gpus));
+            }
+        }
+        self.parts.devices.show(readings);
+    }
+
     pub(super) const fn policy_name(&self) -> &'static str {
         match self.options.queue.full_policy {
             FullPolicy::Reject => "reject",
             FullPolicy::DropLru => "drop-lru",
         }
     }
+}
+
+/// The GPUs of a pool's mask.
+fn devices_of<'a>(pool: &'a Pool, gpus: &'a [GpuReport]) -> impl Iterator<Item = (Device, Reading)> + 'a {
+    let report = &pool.report;
+    let version = version_of(pool).unwrap_or_else(|| UNKNOWN.into());
+    let own = gpus.iter().filter(|gpu| report.device_mask.contains(&gpu.uuid));
+    own.map(move |gpu| {
+        let device = [
+            report.engine.to_string(),
+            version.clone(),
+            report.pool_id.to_string(),
+            gpu.uuid.clone(),
+        ];
+        (device, Reading::from(gpu))
+    })
 }
 
 fn version_of(pool: &Pool) -> Option<String> {
