@@ -1,6 +1,7 @@
 //! ORCH-3980, REQ-CONTRACT-VERIFIED: the real daemon against its own contract. Every operation of
 //! `contracts/openapi/{data,control}.yaml` is called with good, malformed and unknown input, with and without the token;
 //! each answer must have a documented status, media type and body.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 #[path = "provider_verify/cases.rs"]
 mod cases;

@@ -97,7 +97,7 @@ impl Model {
         if session.is_some_and(|at| self.known[at].turns >= self.limits.max_turns) {
             return Some("turns");
         }
-        let least = ask.tokens_in + ask.tokens_out.unwrap_or(ask.tokens_out_bound.min(1));
+        let least = ask.tokens_in + ask.tokens_out.unwrap_or_else(|| ask.tokens_out_bound.min(1));
         let (tokens, time) = self.left(session);
         if tokens.is_some_and(|left| left < least) {
             return Some("tokens");

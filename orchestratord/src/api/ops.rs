@@ -74,7 +74,7 @@ static DOCUMENT: LazyLock<Result<String, String>> =
     LazyLock::new(|| spec::whole().to_json().map_err(|error| error.to_string()));
 
 /// The OpenAPI document of both planes.
-#[utoipa::path(get, path = "/openapi.json", tag = "operations", responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = String)))]
+#[utoipa::path(get, path = "/openapi.json", tag = "operations", responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = Object)))]
 pub(super) async fn openapi() -> Result<Response, ApiError> {
     let document = DOCUMENT.as_ref().map_err(ApiError::internal)?;
     Ok(([(CONTENT_TYPE, "application/json")], document.as_str()).into_response())

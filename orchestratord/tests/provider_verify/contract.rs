@@ -120,8 +120,9 @@ impl Contract {
         let validator = jsonschema::draft202012::new(&document).unwrap();
         let violations: Vec<String> = validator
             .iter_errors(value)
-            .map(|error| format!("{}: {error}", error.instance_path()))
+            .map(|error| format!("{}: {:.2000}", error.instance_path(), error.to_string()))
             .collect();
-        assert!(violations.is_empty(), "{place}: {violations:#?}\n{value:#}");
+        let shown = format!("{value:#}");
+        assert!(violations.is_empty(), "{place}: {violations:#?}\n{shown:.2000}");
     }
 }

@@ -62,11 +62,15 @@ struct EmbeddingsReply {
 #[derive(Deserialize)]
 struct Embedding {
     index: usize,
-    embedding: Vec<f32>,
+    /// Single precision, written as the double that equals it.
+    embedding: Vec<f64>,
 }
 
 fn embeddings(reply: EmbeddingsReply, inputs: usize) -> Result<(Usage, TaskResult), AdapterError> {
-    let vectors = reply.data.into_iter().map(|item| (item.index, item.embedding));
+    let vectors = reply
+        .data
+        .into_iter()
+        .map(|item| (item.index, narrowed(&item.embedding)));
     let vectors = in_order(vectors, inputs, "vectors")?;
     let dimensions = vectors.first().map_or(0, Vec::len);
     if dimensions == 0 || vectors.iter().any(|vector| vector.len() != dimensions) {
@@ -93,14 +97,14 @@ struct RerankReply {
 #[derive(Deserialize)]
 struct Score {
     index: usize,
-    relevance_score: f32,
+    relevance_score: f64,
 }
 
 fn scores(reply: RerankReply, documents: usize) -> Result<(Usage, TaskResult), AdapterError> {
     let scores = reply
         .results
         .into_iter()
-        .map(|item| (item.index, item.relevance_score));
+        .map(|item| (item.index, narrow(item.relevance_score)));
     let scores = in_order(scores, documents, "scores")?;
     if !scores.iter().all(|score| score.is_finite()) {
         return Err(beyond_range());
@@ -112,6 +116,15 @@ fn scores(reply: RerankReply, documents: usize) -> Result<(Usage, TaskResult), A
     // Stable: equal scores stay in the order of the documents.
     scores.sort_by(|a, b| b.score.total_cmp(&a.score));
     Ok((reply.usage, TaskResult::Rerank { scores }))
+}
+
+fn narrowed(numbers: &[f64]) -> Vec<f32> {
+    numbers.iter().copied().map(narrow).collect()
+}
+
+/// What lies beyond single precision becomes infinite, and is refused as such.
+fn narrow(number: f64) -> f32 {
+    number as f32
 }
 
 /// One item for every question, in the order of the questions.

@@ -27,6 +27,12 @@ struct Item {
 }
 
 #[derive(Serialize)]
+pub(super) struct Native {
+    index: usize,
+    embedding: [Vec<f64>; 1],
+}
+
+#[derive(Serialize)]
 struct Usage {
     prompt_tokens: u32,
     total_tokens: u32,
@@ -93,10 +99,13 @@ fn document<'a>(
 }
 
 /// `/embedding`: a vector of vectors for each text.
-pub(super) fn native(served: &str, texts: &[&str]) -> Value {
+pub(super) fn native(served: &str, texts: &[&str]) -> Vec<Native> {
     let item = |(index, text): (usize, &&str)| {
-        let numbers: Vec<f64> = vector(served, text).iter().map(|&n| f64::from(n)).collect();
-        json!({"index": index, "embedding": [numbers]})
+        let numbers = vector(served, text).iter().map(|&n| f64::from(n)).collect();
+        Native {
+            index,
+            embedding: [numbers],
+        }
     };
     texts.iter().enumerate().map(item).collect()
 }
