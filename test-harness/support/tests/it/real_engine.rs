@@ -234,22 +234,7 @@ async fn the_scripted_engine_writes_what_the_real_one_writes() {
         Call::get("/nope"),
         Call::get("/health"),
     ] {
-        let (theirs, ours) = (
-            call(real.address, &request).await.unwrap(),
-            call(scripted.address(), &request).await.unwrap(),
-        );
-        assert_eq!(
-            (ours.status, keys(&ours.text())),
-            (theirs.status, keys(&theirs.text())),
-            "{request:?}"
-        );
-        let names =
-            |headers: &[(String, String)]| headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-        assert_eq!(
-            names(&ours.head.headers),
-            names(&theirs.head.headers),
-            "{request:?}"
-        );
+        same_form(real.address, scripted.address(), &request).await;
     }
 }
 

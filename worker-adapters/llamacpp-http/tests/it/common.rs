@@ -19,6 +19,14 @@ pub(crate) const PATIENT: Timeouts = Timeouts {
     probe: Duration::from_secs(30),
 };
 
+/// Fires soon: for engines that are silent on purpose.
+pub(crate) const HASTY: Timeouts = Timeouts {
+    first_token: Duration::from_millis(300),
+    token_idle: Duration::from_millis(300),
+    connect: Duration::from_millis(300),
+    ..PATIENT
+};
+
 pub(crate) fn adapter(url: &str, key: Option<&str>, timeouts: Timeouts) -> LlamaCpp {
     let key = key.map(SecretString::from);
     let client = LlamaCpp::client(&timeouts).unwrap();

@@ -16,18 +16,10 @@ use test_harness_support::scripted_engine::{
 use test_harness_support::wait::{Look, wait_for};
 use tokio::runtime::Builder;
 
-use crate::common::{Output, PATIENT, adapter, config, drain, generate, job};
+use crate::common::{HASTY, Output, PATIENT, adapter, config, drain, generate, job};
 
 /// Bound of every wait for a condition.
 const LONG: Duration = Duration::from_secs(30);
-
-/// Fires soon: for engines that are silent on purpose.
-const HASTY: Timeouts = Timeouts {
-    first_token: Duration::from_millis(300),
-    token_idle: Duration::from_millis(300),
-    connect: Duration::from_millis(300),
-    ..PATIENT
-};
 
 async fn engine(script: Script) -> ScriptedEngine {
     ScriptedEngine::start(script).await.unwrap()

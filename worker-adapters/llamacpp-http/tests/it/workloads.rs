@@ -15,17 +15,9 @@ use test_harness_support::scripted_engine::{
 use test_harness_support::wait::{Look, wait_for};
 use tokio::runtime::Builder;
 
-use crate::common::{Output, PATIENT, adapter, chat, config, embed, generate, rerank};
+use crate::common::{HASTY, Output, PATIENT, adapter, chat, config, embed, generate, rerank};
 
 const LONG: Duration = Duration::from_secs(30);
-
-/// Fires soon: for engines that are silent on purpose.
-const HASTY: Timeouts = Timeouts {
-    first_token: Duration::from_millis(300),
-    token_idle: Duration::from_millis(300),
-    connect: Duration::from_millis(300),
-    ..PATIENT
-};
 
 /// An engine that serves everything.
 async fn engine(script: Script) -> ScriptedEngine {
