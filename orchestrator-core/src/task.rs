@@ -4,10 +4,12 @@
 //! queued ──dispatch──▶ running ──finish──▶ completed
 //!        ◀──requeue───
 //!   │ cancel expire      │ cancel expire
-//!   │ evict fail         │ fail
-//!   ▼                    ▼
-//! canceled expired     canceled expired
-//! evicted failed       failed
+//!   │ evict fail         │ fail interrupt
+//!   │ interrupt          ▼
+//!   ▼                  canceled expired
+//! canceled expired     failed interrupted
+//! evicted failed
+//! interrupted
 //! ```
 //! A terminal state is entered once and never left (architecture invariant 1): whoever gets
 //! [`Rejected::AlreadyTerminal`] came second and must not write a terminal event.
@@ -31,11 +33,13 @@ pub enum Event {
     Expire,
     /// A full queue dropped it.
     Evict,
+    /// The orchestrator went down while it ran, and it cannot be taken up again.
+    Interrupt,
 }
 
 impl Event {
     /// Every event, for tables and tests.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Dispatch,
         Self::Requeue,
         Self::Finish,
@@ -43,6 +47,7 @@ impl Event {
         Self::Cancel,
         Self::Expire,
         Self::Evict,
+        Self::Interrupt,
     ];
 
     const fn verb(self) -> &'static str {
@@ -54,6 +59,7 @@ impl Event {
             Self::Cancel => "canceled",
             Self::Expire => "expired",
             Self::Evict => "evicted",
+            Self::Interrupt => "interrupted",
         }
     }
 }
@@ -107,6 +113,7 @@ pub const fn step(state: TaskState, event: Event) -> Result<Transition, Rejected
         (TaskState::Queued | TaskState::Running, Event::Fail) => TaskState::Failed,
         (TaskState::Queued | TaskState::Running, Event::Cancel) => TaskState::Canceled,
         (TaskState::Queued | TaskState::Running, Event::Expire) => TaskState::Expired,
+        (TaskState::Queued | TaskState::Running, Event::Interrupt) => TaskState::Interrupted,
         (TaskState::Queued, Event::Finish | Event::Requeue)
         | (TaskState::Running, Event::Dispatch | Event::Evict) => {
             return Err(Rejected::Impossible { state, event });
@@ -116,7 +123,8 @@ pub const fn step(state: TaskState, event: Event) -> Result<Transition, Rejected
             | TaskState::Failed
             | TaskState::Canceled
             | TaskState::Expired
-            | TaskState::Evicted,
+            | TaskState::Evicted
+            | TaskState::Interrupted,
             _,
         ) => return Err(Rejected::AlreadyTerminal { state }),
     };

@@ -4,6 +4,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use adapter_host::AdapterHost;
 use anyhow::Context as _;
@@ -12,16 +13,18 @@ use futures_util::FutureExt as _;
 use http_front::{Front, Limits, Listener, serve, shutdown};
 use llama_orch_client::{NodeClient, Timeouts};
 use narration_core::Narration;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{self, AppState};
 use crate::device_gauges::DeviceGauges;
-use crate::dispatcher::{Dispatcher, Parts};
+use crate::dispatcher::{Dispatcher, Durable, Parts};
 use crate::engine_log::EngineLogs;
 use crate::metrics::Metrics;
 use crate::options;
 use crate::rate::RateLimits;
+use crate::state::{EXIT_JOURNAL_FAILED, Found, State};
 use crate::story::ACTOR;
 
 /// Serves until a signal says stop. The exit code tells a graceful end from a forced one.
@@ -34,13 +37,23 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let front = Front::new(ACTOR, &config.auth, &config.http, config.orchestratord.addr.get())?
         .always_token(api::ALWAYS_TOKEN);
     let listener = Listener::bind(config.orchestratord.addr.get())?;
+    let (kept, found) = State::open(&config)?;
+    let daemon = Daemon::new(&config, draining, &kept, found)?;
     announce(&listener)?;
-    let daemon = Daemon::new(&config, draining)?;
-    tokio::select! {
+    let ended = tokio::select! {
         biased;
         signal = signals.immediate() => Ok(ExitCode::from(signal.exit_status())),
         served = daemon.serve(front, listener, Limits::new(&config.http, &config.auth)) => served.map(|()| ExitCode::SUCCESS),
-    }
+        () = journal_failed(&kept) => Ok(ExitCode::from(EXIT_JOURNAL_FAILED)),
+    };
+    kept.close();
+    ended
+}
+
+/// Ends when the journal has failed and whoever waited for it had time to be told.
+async fn journal_failed(kept: &State) {
+    kept.failed.cancelled().await;
+    sleep(LAST_ANSWERS).await;
 }
 
 /// The one line on standard output: where the daemon listens, for people and for whoever chose
@@ -53,6 +66,9 @@ fn announce(listener: &Listener) -> std::io::Result<()> {
     out.flush()
 }
 
+/// Between a failed journal and the end of the process: long enough for answers on open connections.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
 struct Daemon {
     state: AppState,
     dispatcher: Dispatcher,
@@ -60,7 +76,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(config: &Config, draining: CancellationToken) -> anyhow::Result<Self> {
+    fn new(config: &Config, draining: CancellationToken, kept: &State, found: Found) -> anyhow::Result<Self> {
         let metrics = Metrics::new().context("metric families cannot be registered")?;
         let host = Arc::new(AdapterHost::new(options::adapters(config), &metrics.registry)?);
         let nodes = NodeClient::new(config.auth.token.clone(), Timeouts::default())?;
@@ -73,10 +89,14 @@ impl Daemon {
             tracker: tracker.clone(),
             draining: draining.clone(),
         };
-        let (dispatcher, handle) = Dispatcher::new(options::dispatcher(config), parts);
+        let policy = options::durability(config);
+        let durable = Durable::new(kept.journal.clone(), kept.transcripts.clone(), policy);
+        let (mut dispatcher, handle) = Dispatcher::new(options::dispatcher(config), parts, durable);
+        dispatcher.restore(found.records, found.said)?;
         let state = AppState {
             dispatcher: handle,
             host,
+            journal: kept.journal.clone(),
             metrics: Arc::new(metrics),
             rates: Arc::new(RateLimits::new(options::rate(&config.orchestratord.rate_limit))),
             gates: config.orchestratord.placement,

@@ -8,6 +8,7 @@
 pub mod api;
 pub mod app;
 pub mod args;
+pub mod continuation;
 pub mod device_gauges;
 pub mod dispatcher;
 pub mod engine_log;
@@ -18,5 +19,6 @@ pub mod rate;
 pub mod receipt;
 pub mod runner;
 pub mod signals;
+pub mod state;
 pub mod story;
 pub mod task_log;

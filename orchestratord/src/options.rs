@@ -5,13 +5,14 @@ use std::time::Duration;
 use adapter_api::Timeouts;
 use adapter_host::BreakerOptions;
 use api_types::Cost;
-use config_schema::{Config, QueuePolicy, RateLimit, Sessions};
+use config_schema::{Config, Durability, QueuePolicy, RateLimit, Sessions};
 use orchestrator_core::queue::{FullPolicy, QueueConfig};
 use orchestrator_core::rate::Rate;
 use orchestrator_core::session;
 use orchestrator_core::session::budget::{Budgets, Prices};
+use task_journal::JournalOptions;
 
-use crate::dispatcher::Options;
+use crate::dispatcher::{Options, Policy};
 use crate::runner::RunLimits;
 use crate::task_log::LogOptions;
 
@@ -89,6 +90,37 @@ fn sessions(own: &Sessions) -> session::Limits {
 #[must_use]
 pub fn rate(own: &RateLimit) -> Option<Rate> {
     Rate::per_minute(own.per_minute.get_u32(), own.burst.get_u32())
+}
+
+/// Bounds of the journal's writer.
+#[must_use]
+pub fn journal(config: &Config) -> JournalOptions {
+    let own = &config.orchestratord.journal;
+    JournalOptions {
+        reserve_bytes: mib(own.reserve_mib.get()),
+        ..JournalOptions::default()
+    }
+}
+
+/// Most bytes of all transcripts together.
+#[must_use]
+pub fn transcript_bytes(config: &Config) -> u64 {
+    mib(config.orchestratord.journal.transcripts_mib.get())
+}
+
+/// What survives, and how interrupted tasks go on.
+#[must_use]
+pub fn durability(config: &Config) -> Policy {
+    let own = &config.orchestratord;
+    Policy {
+        max_lag: own.journal.max_lag_ms.duration(),
+        strict: own.durability == Durability::Strict,
+        interrupted: own.interrupted,
+    }
+}
+
+fn mib(count: usize) -> u64 {
+    (count as u64) << 20
 }
 
 /// Options of the adapter host.

@@ -5,7 +5,7 @@ use adapter_api::{Finish, FinishCause};
 use adapter_host::Target;
 use api_types::pool::PoolReport;
 use api_types::task::Timings;
-use api_types::{EndEvent, EngineKind, FinishReason, ModelId, PoolId, ReplicaId};
+use api_types::{EndEvent, EngineKind, ErrorBody, ErrorCode, FinishReason, ModelId, PoolId, ReplicaId};
 use tokio::time::Instant;
 
 use crate::task_log::Progress;
@@ -124,6 +124,18 @@ pub fn end(
             .is_some_and(|cached| cached > 0),
         result: finish.and_then(|f| f.result.clone()),
     }
+}
+
+/// The terminal error of a task that was running when the daemon went down and could not be taken up
+/// again; its text so far is kept.
+#[must_use]
+pub fn interrupted(why: &str) -> ErrorBody {
+    let message = format!("the orchestrator was restarted while the task ran, and it cannot go on: {why}");
+    let mut body = ErrorBody::new(ErrorCode::WorkerReset, message)
+        .with_reason("interrupted")
+        .with_hint("the text so far is kept; submit the task again under another id");
+    body.retriable = true;
+    body
 }
 
 /// The finish reason of an engine's own end.

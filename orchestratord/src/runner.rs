@@ -16,6 +16,7 @@ use api_types::{CorrelationId, EndEvent, ErrorBody, ErrorCode, FinishReason, Tas
 use http_util::wait::Alarm;
 use tokio::time::{Instant, timeout};
 
+use crate::continuation::{Continuation, Differs};
 use crate::engine_log::EngineLogs;
 use crate::receipt::{self, Admitted, RunFacts};
 use crate::signals::{Signal, Signals};
@@ -37,6 +38,8 @@ pub struct Run {
     pub task_id: TaskId,
     /// What to ask the engine.
     pub job: Job,
+    /// What of the task an earlier process has done.
+    pub continuation: Continuation,
     /// Where it runs.
     pub facts: Arc<RunFacts>,
     /// Admission facts for the receipt.
@@ -58,6 +61,8 @@ pub enum RunOutcome {
     Ended(Box<EndEvent>, Option<Finish>),
     /// The log was sealed with this error.
     Failed(Box<ErrorBody>),
+    /// The log was sealed with this error: the task could not be taken up again.
+    Interrupted(Box<ErrorBody>),
     /// Somebody else sealed the log (cancel, shutdown).
     SealedElsewhere,
     /// The engine refused or broke before the first token; another replica may take the task. The
@@ -125,6 +130,7 @@ impl Run {
     }
 
     async fn drive(&self, host: &AdapterHost, logs: &EngineLogs) -> RunOutcome {
+        let before = self.log.progress().tokens;
         match self.stream(host).await {
             Ok(Exit::Finished(finish)) => match self.oversized(&finish) {
                 Some(body) => self.fail(body),
@@ -141,7 +147,11 @@ impl Run {
                 let message = format!("the task ran for more than {} ms", self.limits.wall.as_millis());
                 self.fail(ErrorBody::new(ErrorCode::DecodeTimeout, message))
             }
-            Err(error) if error.retriable_before_first_token() && self.log.progress().tokens == 0 => {
+            Ok(Exit::Interrupted(why)) => match self.fail(receipt::interrupted(why)) {
+                RunOutcome::Failed(body) => RunOutcome::Interrupted(body),
+                other => other,
+            },
+            Err(error) if error.retriable_before_first_token() && self.log.progress().tokens == before => {
                 RunOutcome::NotStarted(error)
             }
             Err(error) => self.fail(self.describe(error, logs).await),
@@ -170,11 +180,22 @@ impl Run {
     }
 
     async fn relay(&self, host: &AdapterHost) -> Result<Exit, AdapterError> {
+        if let Some(why) = self.continuation.cannot_run_on(&self.facts) {
+            return Ok(Exit::Interrupted(why));
+        }
+        if self.continuation.is_done(&self.job) {
+            return Ok(Exit::Length);
+        }
         let mut stream = host.submit(&self.facts.target(), &self.job).await?;
         let mut batch = TokenBatch::new();
         let mut left = self.job.max_tokens as usize;
+        let mut replay = self.continuation.replay();
         loop {
             next_batch(stream.as_mut(), &mut batch).await?;
+            match replay.take(&mut batch) {
+                Ok(known) => left = left.saturating_sub(known),
+                Err(Differs) => return Ok(Exit::Interrupted("a replay gave another text")),
+            }
             if let Some(exit) = self.append(&mut batch, &mut left).await {
                 return Ok(exit);
             }
@@ -196,7 +217,7 @@ impl Run {
             Err(AppendError::Full { max_bytes }) => return Some(Exit::Full { max_bytes }),
         }
         match batch.finish() {
-            Some(finish) => Some(Exit::Finished(finish.clone())),
+            Some(finish) => Some(Exit::Finished(self.continuation.whole(finish.clone()))),
             None if overrun => Some(Exit::Length),
             None => None,
         }
@@ -274,6 +295,7 @@ enum Exit {
     Length,
     Deadline,
     Wall,
+    Interrupted(&'static str),
     Full { max_bytes: usize },
     SealedElsewhere,
 }

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api_types::TaskId;
+use task_journal::NotCommitted;
 use tokio::sync::Notify;
 
 use crate::runner::RunReport;
@@ -16,6 +17,8 @@ pub enum Signal {
     ReaderGone(TaskId),
     /// A run has ended, whatever the reason; its slot is free.
     RunEnded(TaskId, Box<RunReport>),
+    /// An admission could not be recorded and was answered with an error.
+    NotCommitted(TaskId, NotCommitted),
 }
 
 /// The mailbox. Cheap to clone.

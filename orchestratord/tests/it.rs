@@ -10,6 +10,8 @@ mod admission;
 mod bad_input;
 #[path = "it/cancel.rs"]
 mod cancel;
+#[path = "it/crash_cycles.rs"]
+mod crash_cycles;
 #[path = "it/deadline.rs"]
 mod deadline;
 #[path = "it/explain.rs"]
@@ -26,6 +28,8 @@ mod nodes;
 mod queue;
 #[path = "it/rate.rs"]
 mod rate;
+#[path = "it/restart.rs"]
+mod restart;
 #[path = "it/routes.rs"]
 mod routes;
 #[path = "it/session.rs"]
@@ -38,6 +42,8 @@ mod slow_readers;
 mod startup;
 #[path = "it/stream.rs"]
 mod stream;
+#[path = "it/take_up.rs"]
+mod take_up;
 #[path = "it/whole_system.rs"]
 mod whole_system;
 #[path = "it/workloads.rs"]

@@ -8,6 +8,7 @@
 mod bench;
 mod cargo;
 mod children;
+mod crash;
 mod demo;
 mod dev_loop;
 mod process;
@@ -41,6 +42,8 @@ enum Command {
     Regen(regen::Args),
     /// Measure what the orchestrator costs, beside nginx.
     Bench(bench::Args),
+    /// Kill the orchestrator, cut its power and race its cancels, many times.
+    Crash(crash::Args),
     /// The fast inner loop: format, lint, regenerate, library tests, tidy.
     #[command(name = "dev:loop")]
     DevLoop(dev_loop::Args),
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Tidy(args) => tidy::run(&args),
         Command::Regen(args) => regen::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Crash(args) => crash::run(&args),
         Command::DevLoop(args) => dev_loop::run(&args),
     };
     ended.unwrap_or_else(|error| {

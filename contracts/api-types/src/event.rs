@@ -244,6 +244,16 @@ mod shared {
     }
 }
 
+/// After a crash, to a client that had seen more than survived: drop the tokens from `from` on, the
+/// stream goes on there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ResyncEvent {
+    /// The epoch of the ids that follow.
+    pub epoch: u32,
+    /// Index of the first token that is void.
+    pub from: u64,
+}
+
 /// One event of `GET /v1/tasks/{id}/stream`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", content = "data", rename_all = "snake_case")]
@@ -260,6 +270,8 @@ pub enum TaskEvent {
     End(Box<EndEvent>),
     /// last.
     Error(Box<ErrorBody>),
+    /// Go back: only after a crash.
+    Resync(ResyncEvent),
 }
 
 impl TaskEvent {
@@ -273,6 +285,7 @@ impl TaskEvent {
             Self::Narration(_) => "narration",
             Self::End(_) => "end",
             Self::Error(_) => "error",
+            Self::Resync(_) => "resync",
         }
     }
 
@@ -288,6 +301,7 @@ impl TaskEvent {
             "narration" => serde_json::from_str(data).map(Self::Narration),
             "end" => serde_json::from_str(data).map(Self::End),
             "error" => serde_json::from_str(data).map(Self::Error),
+            "resync" => serde_json::from_str(data).map(Self::Resync),
             _ => return None,
         })
     }

@@ -21,8 +21,8 @@ mod validate;
 
 pub use error::{ErrorBody, ErrorCode, PolicyLabel};
 pub use event::{
-    EndEvent, FinishReason, MetricsEvent, NarrationEvent, Phase, StartedEvent, TaskEvent, TokenEvent,
-    TokenKind,
+    EndEvent, FinishReason, MetricsEvent, NarrationEvent, Phase, ResyncEvent, StartedEvent, TaskEvent,
+    TokenEvent, TokenKind,
 };
 pub use ids::{CorrelationId, EngineId, ModelId, NodeId, PoolId, ReplicaId, SessionId, TaskId};
 pub use list::{NodeList, PoolList, TaskList, TaskQuery};

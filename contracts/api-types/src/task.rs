@@ -117,7 +117,7 @@ closed_set!(
 );
 
 closed_set!(
-    /// Where a task is in its life. The last five are terminal.
+    /// Where a task is in its life. The last six are terminal.
     TaskState {
         /// Admitted, waiting for a slot.
         Queued = "queued",
@@ -133,6 +133,8 @@ closed_set!(
         Expired = "expired",
         /// Dropped from a full queue.
         Evicted = "evicted",
+        /// Cut off by a restart of the orchestrator and not taken up again; its text so far is kept.
+        Interrupted = "interrupted",
     }
 );
 

@@ -37,7 +37,9 @@ pub use error::{ConfigErrors, Origin, Position, Problem};
 pub use http::Http;
 pub use load::{DEFAULT_PLACES, Loaded, Origins, load};
 pub use log::Log;
-pub use orchestratord::{Engine, Nodes, Orchestratord, Placement, Queue, QueuePolicy, Sse};
+pub use orchestratord::{
+    Durability, Engine, Interrupted, Journal, Nodes, Orchestratord, Placement, Queue, QueuePolicy, Sse,
+};
 pub use overrides::Overrides;
 pub use pool_managerd::{Pool, PoolManagerd, Restart};
 pub use sessions::{RateLimit, Sessions};

@@ -170,6 +170,7 @@ fn derive(tree: &mut Node, environment: &Environment) {
     default_to(tree, "pool_managerd.node_id", node_id.into(), "the host name");
     if let Some((source, dir)) = environment.state_dir() {
         let dir = dir.to_string_lossy().into_owned();
+        default_to(tree, "orchestratord.state_dir", dir.clone().into(), source);
         default_to(tree, "pool_managerd.state_dir", dir.into(), source);
     }
     let pools = tree

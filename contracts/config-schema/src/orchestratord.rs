@@ -1,6 +1,7 @@
 //! `[orchestratord]`: queue, streams, node link, engine calls and placement gates.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,16 @@ pub struct Orchestratord {
     pub sessions: Sessions,
     /// How many tasks one identity may submit.
     pub rate_limit: RateLimit,
+    /// What survives a crash of the daemon or of the machine. Default `process`.
+    pub durability: Durability,
+    /// What becomes of a task that was running when the daemon went down. Default `resume`.
+    pub interrupted: Interrupted,
+    /// Where the daemon keeps what must survive its restart, in a folder `orchestratord` of its own.
+    /// Default: $STATE_DIRECTORY (set by the service manager), else $XDG_STATE_HOME/llama-orch, else
+    /// $HOME/.local/state/llama-orch, else /var/lib/llama-orch.
+    pub state_dir: PathBuf,
+    /// Bounds of what is kept there.
+    pub journal: Journal,
 }
 
 impl Default for Orchestratord {
@@ -49,8 +60,58 @@ impl Default for Orchestratord {
             placement: Placement::default(),
             sessions: Sessions::default(),
             rate_limit: RateLimit::default(),
+            durability: Durability::default(),
+            interrupted: Interrupted::default(),
+            state_dir: PathBuf::from("/var/lib/llama-orch"),
+            journal: Journal::default(),
         }
     }
+}
+
+/// What survives. A task is acknowledged (202) only after what its mode promises holds for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Acknowledged tasks and every token that a reader was given survive a power cut: tokens are
+    /// synced to the disk before they are handed out, which costs up to a few ms a token.
+    Strict,
+    /// Acknowledged tasks survive a power cut; tokens survive a crash of the daemon completely and a
+    /// power cut up to the last second, which a resumed stream announces (`resync`). The default:
+    /// people expect an accepted task to survive a restart, and this costs nothing on the token path
+    /// but one buffered write.
+    #[default]
+    Process,
+    /// Nothing survives; nothing is written and no state directory is used.
+    Off,
+}
+
+/// What becomes of a task that had already produced text when the daemon went down. One that had
+/// not waits again in its old place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Interrupted {
+    /// It goes on after the text so far, where the engine can; with `determinism: strict` it is
+    /// replayed. Else it ends as `interrupted` with the text kept.
+    #[default]
+    Resume,
+    /// It is generated again on the same engine and model with the same seed, and goes on once the
+    /// text so far has come out unchanged; where that is not possible it ends as `interrupted`.
+    Replay,
+    /// It ends as `interrupted` with the text kept.
+    Interrupt,
+}
+
+/// Bounds of the journal and the transcripts.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Journal {
+    /// Longest wait of an admission for the disk, ms; then it is refused with 503. Default 2 s: far
+    /// above any sync of a disk that works.
+    pub max_lag_ms: Ms<50, 2_000, 60_000>,
+    /// Room on the disk that admissions leave for finishing what was admitted, MiB. Default 16.
+    pub reserve_mib: Count<0, 16, 1_048_576>,
+    /// Most transcripts kept, MiB; the oldest are dropped first. Default 256.
+    pub transcripts_mib: Count<1, 256, 1_048_576>,
 }
 
 /// The bounded queue of admitted tasks.

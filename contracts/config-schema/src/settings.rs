@@ -68,6 +68,8 @@ pub const SETTINGS: &[Setting] = &[
         "orchestratord.sse.logs_period_ms",
         Kind::Integer,
     ),
+    setting("ORCHD_STATE_DIR", "orchestratord.state_dir", Kind::Text),
+    setting("ORCHD_DURABILITY", "orchestratord.durability", Kind::Text),
     setting("POOL_MANAGERD_ADDR", "pool_managerd.addr", Kind::Text),
     setting("ORCHD_URL", "pool_managerd.orchestrator_url", Kind::Text),
     setting(

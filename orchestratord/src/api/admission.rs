@@ -66,6 +66,7 @@ async fn offer(
         total_tokens: tokens.total,
         correlation: context.correlation_id.clone(),
         identity: identity_of(context),
+        in_flight: state.journal.as_ref().map(|journal| journal.in_flight()),
     };
     state.dispatcher.admit(admission).await.map_err(gone)
 }

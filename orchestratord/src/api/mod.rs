@@ -21,6 +21,7 @@ use std::time::Duration;
 use adapter_host::AdapterHost;
 use axum::Router;
 use config_schema::Placement;
+use task_journal::Journal;
 use tokio_util::sync::CancellationToken;
 
 use crate::dispatcher::Handle;
@@ -34,6 +35,8 @@ pub struct AppState {
     pub dispatcher: Handle,
     /// Engines, for tokenizing.
     pub host: Arc<AdapterHost>,
+    /// Where admissions are recorded; absent when nothing is to survive.
+    pub journal: Option<Arc<Journal>>,
     /// Metric families.
     pub metrics: Arc<Metrics>,
     /// How often an identity may submit.

@@ -10,7 +10,8 @@ use http_front::{ApiError, ApiPath};
 
 use super::AppState;
 use super::tasks::{gone, unknown};
-use crate::task_log::{Reader, ResumePoint, encode};
+use crate::task_log::encode::FrameId;
+use crate::task_log::{Reader, ResumePoint};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -74,7 +75,7 @@ fn no_content() -> Response {
 }
 
 /// The frame the client has seen last, from `<epoch>.<n>`.
-fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+fn last_event_id(headers: &HeaderMap) -> Result<Option<FrameId>, ApiError> {
     let Some(value) = headers.get(LAST_EVENT_ID) else {
         return Ok(None);
     };
@@ -88,15 +89,18 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
         .ok_or_else(|| malformed("an id of this stream looks like 0.17"))
 }
 
-fn parse_event_id(text: &str) -> Option<u64> {
+fn parse_event_id(text: &str) -> Option<FrameId> {
     let (epoch, n) = Some(text)
         .filter(|text| text.len() <= MAX_EVENT_ID)?
         .split_once('.')?;
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    if !digits(epoch) || !digits(n) || epoch.parse() != Ok(encode::EPOCH) {
+    if !digits(epoch) || !digits(n) {
         return None;
     }
-    n.parse().ok()
+    Some(FrameId {
+        epoch: epoch.parse().ok()?,
+        n: n.parse().ok()?,
+    })
 }
 
 fn malformed(detail: &str) -> ApiError {
@@ -109,13 +113,14 @@ mod tests {
 
     #[test]
     fn only_our_own_ids_parse() {
-        assert_eq!(parse_event_id("0.17"), Some(17));
+        assert_eq!(parse_event_id("0.17"), Some(FrameId { epoch: 0, n: 17 }));
+        assert_eq!(parse_event_id("2.0"), Some(FrameId { epoch: 2, n: 0 }));
         for bad in [
             "",
             "17",
             "0.",
             ".1",
-            "1.2",
+            "4294967296.2",
             "0.-1",
             "0.+1",
             "0.1 ",

@@ -22,6 +22,7 @@ use super::handle::{Admission, Admitted, PromptTokens, Tokenizer};
 use super::sessions::{HoldRefused, prefer};
 use super::tasks::Task;
 use super::{Dispatcher, refuse};
+use crate::continuation::Continuation;
 use crate::metrics::PoolLabels;
 use crate::receipt;
 use crate::story::ACTOR;
@@ -179,7 +180,7 @@ impl Dispatcher {
         }
     }
 
-    fn new_task(&self, candidate: Candidate, receipt: TaskReceipt) -> Task {
+    pub(super) fn new_task(&self, candidate: Candidate, receipt: TaskReceipt) -> Task {
         let Candidate {
             id,
             admission,
@@ -213,6 +214,13 @@ impl Dispatcher {
             finish_reason: None,
             error: None,
             usage: Usage::default(),
+            prompt_tokens: admission.prompt_tokens,
+            total_tokens: admission.total_tokens,
+            recorded: false,
+            withdrawn: false,
+            continuation: Continuation::Begin,
+            last_run: None,
+            ended_timings: None,
             request,
         }
     }
@@ -241,7 +249,7 @@ impl Dispatcher {
         self.narrate(id, task, line);
     }
 
-    fn demand(&self, admission: &Admission) -> Demand {
+    pub(super) fn demand(&self, admission: &Admission) -> Demand {
         let request = &admission.request;
         Demand {
             tokens_in: match admission.total_tokens {
@@ -258,7 +266,7 @@ impl Dispatcher {
         }
     }
 
-    fn refused(&self, admission: &Admission, body: ErrorBody) -> Admitted {
+    pub(super) fn refused(&self, admission: &Admission, body: ErrorBody) -> Admitted {
         let reason = refuse::reason_label(&body);
         let engine = admission
             .request
@@ -280,13 +288,13 @@ impl Dispatcher {
 }
 
 /// A feasible task on its way into the queue.
-struct Candidate {
-    id: TaskId,
-    admission: Admission,
-    fingerprint: [u8; 32],
-    spec: JobSpec,
-    demand: Demand,
-    now: Instant,
+pub(super) struct Candidate {
+    pub id: TaskId,
+    pub admission: Admission,
+    pub fingerprint: [u8; 32],
+    pub spec: JobSpec,
+    pub demand: Demand,
+    pub now: Instant,
 }
 
 enum Considered {

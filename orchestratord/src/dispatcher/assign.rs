@@ -75,6 +75,7 @@ impl Dispatcher {
         let sentence = decided.human.clone();
         task.decision = Some(decided);
         self.planner.started(&facts.pool_id, id, task.demand, now);
+        self.note_edge(id);
         self.tell_started(id, &sentence, now);
         self.spawn(id, facts);
     }
@@ -90,9 +91,13 @@ impl Dispatcher {
         let Some(task) = self.tasks.get_mut(&id) else {
             return;
         };
+        task.log.count_from(task.continuation.generated_before());
         let run = Run {
             task_id: id,
-            job: engine_job(id, task, &facts, self.sessions.output_limit(&id)),
+            job: task
+                .continuation
+                .job(engine_job(id, task, &facts, self.sessions.output_limit(&id))),
+            continuation: task.continuation.clone(),
             deadline: task
                 .deadline
                 .into_iter()

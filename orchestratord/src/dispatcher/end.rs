@@ -18,7 +18,7 @@ use crate::story::{self, ACTOR};
 use crate::task_log::Epilogue;
 
 /// Times a task is given a slot before an engine's failure to start it is the task's failure.
-const MAX_ATTEMPTS: u32 = 3;
+pub(super) const MAX_ATTEMPTS: u32 = 3;
 
 impl Dispatcher {
     /// A client cancels (ORCH-3204). Idempotent; `None` for an unknown task.
@@ -85,10 +85,19 @@ impl Dispatcher {
         self.conclude(id, Event::Evict);
     }
 
+    /// What waits ends with a frame, or, when it survives, keeps its place: its streams are told and
+    /// closed, and can be resumed after the restart (ORCH-3715).
     pub(super) fn end_queued_for_shutdown(&mut self) {
         let queued: Vec<TaskId> = self.queue.order(0).map(|(ticket, _)| ticket.id).collect();
         for id in queued {
-            self.fail(id, refuse::shutting_down());
+            if self.durable.is_on() {
+                self.park(
+                    id,
+                    "The orchestrator stops; the task keeps its place for the restart.",
+                );
+            } else {
+                self.fail(id, refuse::shutting_down());
+            }
         }
     }
 
@@ -101,7 +110,37 @@ impl Dispatcher {
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
-            self.fail(id, refuse::shutting_down());
+            if self.durable.takes_up() {
+                self.park(id, "The orchestrator stops; the task goes on after the restart.");
+                self.stop_run(id);
+            } else {
+                self.fail(id, refuse::shutting_down());
+            }
+        }
+    }
+
+    fn stop_run(&self, id: TaskId) {
+        let lease = self.tasks.get(&id).and_then(|task| task.lease.as_ref());
+        if let Some(run) = lease.and_then(|lease| lease.run.as_ref()) {
+            run.abort();
+        }
+    }
+
+    /// Ends a task that cannot be taken up again (ORCH-3712).
+    pub(super) fn interrupt(&mut self, id: TaskId, why: &'static str) {
+        self.seal_error(id, receipt::interrupted(why));
+        self.narrate_end(
+            id,
+            "interruption",
+            "A restart cut the task off; its text so far is kept.",
+        );
+        self.conclude(id, Event::Interrupt);
+    }
+
+    fn park(&self, id: TaskId, sentence: &'static str) {
+        if let Some(task) = self.tasks.get(&id) {
+            self.narrate(id, task, Narration::new(ACTOR, "stop", &id, sentence));
+            task.log.park();
         }
     }
 
@@ -111,7 +150,7 @@ impl Dispatcher {
             .any(|(_, task)| task.lease.as_ref().is_some_and(|lease| lease.held))
     }
 
-    fn fail(&mut self, id: TaskId, body: ErrorBody) {
+    pub(super) fn fail(&mut self, id: TaskId, body: ErrorBody) {
         self.seal_error(id, body);
         self.conclude(id, Event::Fail);
     }
@@ -121,7 +160,8 @@ impl Dispatcher {
         let Some(facts) = self.release(id) else { return };
         match report.outcome {
             RunOutcome::Ended(end, finish) => self.completed(id, &facts, *end, finish.as_ref()),
-            RunOutcome::Failed(body) => self.failed(id, &facts, *body),
+            RunOutcome::Failed(body) => self.failed(id, &facts, *body, Event::Fail),
+            RunOutcome::Interrupted(body) => self.failed(id, &facts, *body, Event::Interrupt),
             RunOutcome::SealedElsewhere => self.planner.ended(&facts.pool_id, &facts.model_id, id, None),
             RunOutcome::NotStarted(error) => self.not_started(id, &facts, error),
         }
@@ -181,9 +221,9 @@ impl Dispatcher {
         self.conclude(id, event);
     }
 
-    fn failed(&mut self, id: TaskId, facts: &RunFacts, body: ErrorBody) {
+    fn failed(&mut self, id: TaskId, facts: &RunFacts, body: ErrorBody, event: Event) {
         self.planner.ended(&facts.pool_id, &facts.model_id, id, None);
-        if body.code == ErrorCode::WorkerReset {
+        if body.code == ErrorCode::WorkerReset && event == Event::Fail {
             self.fleet
                 .suspect(&facts.pool_id, &facts.replica_id, facts.generation);
         }
@@ -198,7 +238,7 @@ impl Dispatcher {
                 .replica_id(&facts.replica_id);
             self.log_line(id, task, line);
         }
-        self.conclude(id, Event::Fail);
+        self.conclude(id, event);
     }
 
     /// The engine broke or refused before the first token: place the task again, in its old place
@@ -225,6 +265,7 @@ impl Dispatcher {
         let Some(ticket) = task.ticket else { return };
         let job = Job::new(task.spec.clone());
         self.queue.restore(ticket, job);
+        self.note_edge(id);
         if let Some(task) = self.tasks.get(&id) {
             let line = Narration::new(
                 ACTOR,
@@ -295,6 +336,7 @@ impl Dispatcher {
         if let Some(run) = task.lease.as_ref().and_then(|lease| lease.run.as_ref()) {
             run.abort();
         }
+        self.note_edge(id);
         let now = Instant::now();
         self.settle(&id, now);
         self.tasks.retire(id, now);

@@ -32,6 +32,8 @@ pub struct Admission {
     pub correlation: CorrelationId,
     /// Who asks, as logged.
     pub identity: String,
+    /// Announces the request to the journal's writer.
+    pub in_flight: Option<task_journal::InFlight>,
 }
 
 /// What is known about a prompt's length.

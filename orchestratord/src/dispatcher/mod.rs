@@ -7,12 +7,14 @@
 mod admit;
 mod assign;
 mod decisions;
+mod durable;
 mod end;
 mod fleet;
 mod handle;
 mod nodes;
 mod plan;
 mod refuse;
+mod restore;
 mod sessions;
 mod tasks;
 mod views;
@@ -32,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use decisions::undecided;
+pub use durable::{Durable, Policy};
 pub use fleet::ReportRefused;
 pub use handle::{
     Admission, Admitted, Explained, Gone, Handle, ListFilter, Preview, PromptTokens, Tokenizer,
@@ -120,6 +123,7 @@ pub struct Dispatcher {
     planner: Planner,
     decisions: Decisions,
     sessions: SessionBook,
+    durable: Durable,
     /// Tasks without readers, by when they are cancelled.
     abandoned: BTreeSet<(Instant, TaskId)>,
     /// When running tasks' narration was last repeated.
@@ -131,7 +135,7 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// The actor and its handle. Nothing happens until [`Self::run`].
     #[must_use]
-    pub fn new(options: Options, parts: Parts) -> (Self, Handle) {
+    pub fn new(options: Options, parts: Parts, durable: Durable) -> (Self, Handle) {
         let (sender, commands) = mpsc::channel(COMMANDS);
         let signals = Signals::default();
         let handle = Handle {
@@ -147,6 +151,7 @@ impl Dispatcher {
             tasks: TaskTable::new(retention),
             decisions: Decisions::new(options.kept_decision_pools),
             sessions: SessionBook::new(options.sessions),
+            durable,
             options,
             parts,
             commands,
@@ -214,7 +219,7 @@ impl Dispatcher {
     fn on_command(&mut self, command: Command) {
         // A caller that no longer waits for its answer is not an error.
         match command {
-            Command::Admit(admission, reply) => _ = reply.send(self.admit(*admission)),
+            Command::Admit(admission, reply) => self.admit_and_answer(*admission, reply),
             Command::Cancel(task, reply) => _ = reply.send(self.cancel(task)),
             Command::Open(task, reply) => _ = reply.send(self.tasks.get(&task).map(|t| t.log.clone())),
             Command::Status(task, reply) => _ = reply.send(self.status(task)),
@@ -238,6 +243,7 @@ impl Dispatcher {
             match signal {
                 Signal::ReaderGone(task) => self.reader_gone(task),
                 Signal::RunEnded(task, report) => self.run_ended(task, *report),
+                Signal::NotCommitted(task, reason) => self.withdraw(task, reason),
             }
         }
     }
@@ -258,6 +264,8 @@ impl Dispatcher {
     fn on_tick(&mut self) {
         let now = Instant::now();
         self.tasks.sweep(now);
+        self.note_forgotten();
+        self.refuse_overdue(now);
         self.sweep_nodes(now);
         self.sweep_sessions(now);
         self.tell_waiting_clients();

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api_types::task::Usage;
+use api_types::task::{Timings, Usage};
 use api_types::{
     CorrelationId, ErrorBody, FinishReason, Priority, TaskEvent, TaskId, TaskReceipt, TaskRequest, TaskState,
     TaskStatus,
@@ -13,10 +13,13 @@ use api_types::{
 use orchestrator_core::eta::Demand;
 use orchestrator_core::policy::JobSpec;
 use orchestrator_core::queue::Ticket;
+use task_journal::RunRecord;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::decisions::Decided;
+use super::handle::PromptTokens;
+use crate::continuation::Continuation;
 use crate::receipt::{self, Admitted, RunFacts};
 use crate::task_log::TaskLog;
 
@@ -72,6 +75,20 @@ pub(super) struct Task {
     pub error: Option<ErrorBody>,
     /// Tokens as the engine counted them.
     pub usage: Usage,
+    /// The prompt's length, as far as known at admission.
+    pub prompt_tokens: PromptTokens,
+    /// All it takes in, as far as known at admission.
+    pub total_tokens: PromptTokens,
+    /// Whether the journal has its admission.
+    pub recorded: bool,
+    /// Whether its admission was taken back, since the journal could not record it.
+    pub withdrawn: bool,
+    /// What of it an earlier process has done.
+    pub continuation: Continuation,
+    /// Its run in an earlier process.
+    pub last_run: Option<RunRecord>,
+    /// Where its time went, when it ended in an earlier process.
+    pub ended_timings: Option<Timings>,
 }
 
 impl Task {
@@ -98,6 +115,7 @@ impl Task {
         let progress = self.log.progress();
         let facts = self.facts();
         let told = self.told();
+        let last = self.last_run.as_ref().filter(|_| self.state.is_terminal());
         TaskStatus {
             task_id: id,
             state: told.0,
@@ -107,14 +125,20 @@ impl Task {
             queue_position: waiting.map(|(position, ..)| position),
             predicted_start_ms: waiting.and_then(|(_, start, _)| start),
             predicted_end_ms: waiting.and_then(|(.., end)| end),
-            pool_id: facts.map(|f| f.pool_id.clone()),
-            replica_id: facts.map(|f| f.replica_id.clone()),
+            pool_id: facts
+                .map(|f| f.pool_id.clone())
+                .or_else(|| last.map(|run| run.pool_id.clone())),
+            replica_id: facts
+                .map(|f| f.replica_id.clone())
+                .or_else(|| last.map(|run| run.replica_id.clone())),
             seed: self.admitted.seed,
             usage: Usage {
                 tokens_out: self.usage.tokens_out.max(progress.generated),
                 ..self.usage
             },
-            timings: receipt::timings(&self.admitted, facts, &progress, now),
+            timings: self
+                .ended_timings
+                .unwrap_or_else(|| receipt::timings(&self.admitted, facts, &progress, now)),
             finish_reason: told.1,
             error: told.2,
             correlation_id: self.correlation.clone(),
@@ -137,11 +161,12 @@ impl Task {
         self.request.prompt = None;
         self.request.messages = None;
         self.request.inputs = None;
+        self.continuation = Continuation::Begin;
     }
 }
 
 /// The state of a task that ended so.
-const fn state_of(reason: FinishReason) -> TaskState {
+pub(super) const fn state_of(reason: FinishReason) -> TaskState {
     match reason {
         FinishReason::Stop | FinishReason::Length => TaskState::Completed,
         FinishReason::Canceled => TaskState::Canceled,
@@ -165,6 +190,8 @@ pub(super) struct TaskTable {
     tasks: HashMap<TaskId, Task>,
     ended: VecDeque<(Instant, TaskId)>,
     deadlines: BTreeSet<(Instant, TaskId)>,
+    /// Forgotten since they were last asked for.
+    forgotten: Vec<TaskId>,
 }
 
 impl TaskTable {
@@ -176,6 +203,7 @@ impl TaskTable {
             tasks: HashMap::new(),
             ended: VecDeque::new(),
             deadlines: BTreeSet::new(),
+            forgotten: Vec::new(),
         }
     }
 
@@ -232,7 +260,19 @@ impl TaskTable {
     fn forget_oldest(&mut self) {
         if let Some((_, id)) = self.ended.pop_front() {
             self.tasks.remove(&id);
+            self.forgotten.push(id);
         }
+    }
+
+    /// Ended tasks that were forgotten since the last call.
+    pub(super) fn take_forgotten(&mut self) -> Vec<TaskId> {
+        std::mem::take(&mut self.forgotten)
+    }
+
+    /// Removes an ended task before its time.
+    pub(super) fn remove(&mut self, id: &TaskId) {
+        self.ended.retain(|(_, ended)| ended != id);
+        self.tasks.remove(id);
     }
 
     /// The next deadline of a live task.

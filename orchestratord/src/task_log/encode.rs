@@ -6,15 +6,21 @@ use api_types::{TaskEvent, TokenKind};
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 
-/// Epoch of every frame: it rises only when a task is taken up again after a crash.
-pub const EPOCH: u32 = 0;
+/// The number of a frame: `<epoch>.<n>`. The epoch is 0 until a task is taken up again after a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameId {
+    /// How often the task was taken up again.
+    pub epoch: u32,
+    /// 0 for `started`, i + 1 for token i.
+    pub n: u64,
+}
 
-/// Appends the frame of `event`; numbered when `n` is given.
+/// Appends the frame of `event`; numbered when `id` is given.
 ///
 /// # Errors
 /// Only when a value cannot be JSON, which no event type of ours allows.
-pub fn event(buffer: &mut BytesMut, n: Option<u64>, event: &TaskEvent) -> Result<(), serde_json::Error> {
-    head(buffer, n, event.name());
+pub fn event(buffer: &mut BytesMut, id: Option<FrameId>, event: &TaskEvent) -> Result<(), serde_json::Error> {
+    head(buffer, id, event.name());
     match event {
         TaskEvent::Started(data) => json(buffer, data)?,
         TaskEvent::Token(data) => json(buffer, data)?,
@@ -22,14 +28,16 @@ pub fn event(buffer: &mut BytesMut, n: Option<u64>, event: &TaskEvent) -> Result
         TaskEvent::Narration(data) => json(buffer, data)?,
         TaskEvent::End(data) => json(buffer, data)?,
         TaskEvent::Error(data) => json(buffer, data)?,
+        TaskEvent::Resync(data) => json(buffer, data)?,
     }
     buffer.put_slice(b"\n\n");
     Ok(())
 }
 
 /// Appends the frame of token `index` (n = index + 1). The hot path: no allocation, no `Value`.
-pub fn token(buffer: &mut BytesMut, index: u64, text: &str) {
-    head(buffer, Some(index + 1), "token");
+pub fn token(buffer: &mut BytesMut, epoch: u32, index: u64, text: &str) {
+    let n = index + 1;
+    head(buffer, Some(FrameId { epoch, n }), "token");
     buffer.put_slice(b"{\"t\":");
     string(buffer, text);
     buffer.put_slice(b",\"i\":");
@@ -39,11 +47,12 @@ pub fn token(buffer: &mut BytesMut, index: u64, text: &str) {
 
 /// Appends the frame of token `index`, which is something else than the answer's text. Rare: only chats with reasoning or
 /// tools have such tokens.
-pub fn token_of_kind(buffer: &mut BytesMut, index: u64, kind: TokenKind, text: &str) {
+pub fn token_of_kind(buffer: &mut BytesMut, epoch: u32, index: u64, kind: TokenKind, text: &str) {
     if kind.is_text() {
-        return token(buffer, index, text);
+        return token(buffer, epoch, index, text);
     }
-    head(buffer, Some(index + 1), "token");
+    let n = index + 1;
+    head(buffer, Some(FrameId { epoch, n }), "token");
     buffer.put_slice(b"{\"t\":");
     string(buffer, text);
     buffer.put_slice(b",\"i\":");
@@ -54,8 +63,14 @@ pub fn token_of_kind(buffer: &mut BytesMut, index: u64, kind: TokenKind, text: &
 }
 
 /// Appends one frame for several consecutive tokens (micro-batch mode); its id is the last one's.
-pub fn token_batch<'a>(buffer: &mut BytesMut, first: u64, texts: impl ExactSizeIterator<Item = &'a str>) {
-    head(buffer, Some(first + texts.len() as u64), "token");
+pub fn token_batch<'a>(
+    buffer: &mut BytesMut,
+    epoch: u32,
+    first: u64,
+    texts: impl ExactSizeIterator<Item = &'a str>,
+) {
+    let n = first + texts.len() as u64;
+    head(buffer, Some(FrameId { epoch, n }), "token");
     buffer.put_slice(b"{\"batch\":[");
     for (offset, text) in texts.enumerate() {
         if offset > 0 {
@@ -70,10 +85,10 @@ pub fn token_batch<'a>(buffer: &mut BytesMut, first: u64, texts: impl ExactSizeI
     buffer.put_slice(b"]}\n\n");
 }
 
-fn head(buffer: &mut BytesMut, n: Option<u64>, name: &str) {
-    if let Some(n) = n {
+fn head(buffer: &mut BytesMut, id: Option<FrameId>, name: &str) {
+    if let Some(FrameId { epoch, n }) = id {
         buffer.put_slice(b"id: ");
-        decimal(buffer, u64::from(EPOCH));
+        decimal(buffer, u64::from(epoch));
         buffer.put_u8(b'.');
         decimal(buffer, n);
         buffer.put_u8(b'\n');
@@ -151,16 +166,22 @@ mod tests {
             "plain",
             "quote \" back \\ tab \t nl \n cr \r nul \0 del \u{7f} é 海 😀 \u{2028}",
         ] {
-            let fast = encoded(|b| token(b, 41, text));
+            let fast = encoded(|b| token(b, 3, 41, text));
             let data = TaskEvent::Token(TokenEvent::text(41, text));
-            assert_eq!(fast, encoded(|b| event(b, Some(42), &data).unwrap()));
+            assert_eq!(
+                fast,
+                encoded(|b| event(b, Some(FrameId { epoch: 3, n: 42 }), &data).unwrap())
+            );
             for kind in [TokenKind::Text, TokenKind::Reasoning, TokenKind::ToolCall] {
                 let data = TaskEvent::Token(TokenEvent {
                     kind,
                     ..TokenEvent::text(41, text)
                 });
-                let fast = encoded(|b| token_of_kind(b, 41, kind, text));
-                assert_eq!(fast, encoded(|b| event(b, Some(42), &data).unwrap()));
+                let fast = encoded(|b| token_of_kind(b, 3, 41, kind, text));
+                assert_eq!(
+                    fast,
+                    encoded(|b| event(b, Some(FrameId { epoch: 3, n: 42 }), &data).unwrap())
+                );
             }
             assert_eq!(fast.matches('\n').count(), 4, "{fast:?}");
         }
@@ -169,14 +190,14 @@ mod tests {
     #[test]
     fn every_ascii_character_survives() {
         let text: String = (0_u8..128).map(char::from).collect();
-        let frame = encoded(|b| token(b, 0, &text));
+        let frame = encoded(|b| token(b, 0, 0, &text));
         let data = frame.lines().find_map(|l| l.strip_prefix("data: ")).unwrap();
         assert_eq!(serde_json::from_str::<TokenEvent>(data).unwrap().t, text);
     }
 
     #[test]
     fn batch_frame_carries_the_last_id() {
-        let frame = encoded(|b| token_batch(b, 7, ["a", "b"].into_iter()));
+        let frame = encoded(|b| token_batch(b, 0, 7, ["a", "b"].into_iter()));
         assert_eq!(
             frame,
             "id: 0.9\nevent: token\ndata: {\"batch\":[{\"t\":\"a\",\"i\":7},{\"t\":\"b\",\"i\":8}]}\n\n"

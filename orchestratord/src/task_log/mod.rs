@@ -17,9 +17,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use adapter_api::TokenBatch;
-use api_types::{NarrationEvent, TaskEvent};
+use api_types::{NarrationEvent, ResyncEvent, TaskEvent, TokenKind};
+use bytes::BytesMut;
+use task_journal::Recorder;
 use tokio::time::Instant;
 
+use encode::FrameId;
 pub use reader::{Reader, ReaderGone};
 use store::Store;
 pub use store::{Progress, ResumePoint};
@@ -33,6 +36,23 @@ pub struct LogOptions {
     pub microbatch: bool,
     /// Most bytes of one task's frames.
     pub max_bytes: usize,
+}
+
+/// Which life of a task a log is, after crashes of the daemon.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TakenUp {
+    /// How often the task was taken up again.
+    pub epoch: u32,
+    /// For each earlier epoch, the tokens of it that the next one began with.
+    pub kept: Vec<u64>,
+}
+
+impl TakenUp {
+    /// Tokens of an earlier epoch that this log still begins with.
+    fn shared_since(&self, epoch: u32) -> u64 {
+        let since = self.kept.get(epoch as usize..).unwrap_or_default();
+        since.iter().min().copied().unwrap_or(0)
+    }
 }
 
 /// Why nothing was appended.
@@ -109,6 +129,30 @@ impl TaskLog {
         }
     }
 
+    /// An empty log of a task that an earlier process knew.
+    #[must_use]
+    pub fn taken_up(options: LogOptions, taken_up: TakenUp) -> Self {
+        let log = Self::new(options);
+        log.lock().take_up(taken_up);
+        log
+    }
+
+    /// Takes over what an earlier life of the task has said, after `started`.
+    pub fn preload(&self, tokens: &[(TokenKind, String)], generated: u32) {
+        self.lock().preload(tokens, generated);
+    }
+
+    /// The next run's engine counts its tokens from here on.
+    pub fn count_from(&self, generated: u32) {
+        self.lock().count_from(generated);
+    }
+
+    /// From now on everything is written to a transcript before a reader gets it; with `strict`,
+    /// synced as well.
+    pub fn record_with(&self, recorder: Recorder, strict: bool) {
+        self.lock().record_with(recorder, strict);
+    }
+
     /// Appends the `started` frame (n = 0).
     ///
     /// # Errors
@@ -130,7 +174,7 @@ impl TaskLog {
     /// Appends a `metrics` or `narration` frame unless a reader lags.
     pub fn offer(&self, event: &TaskEvent) -> Offered {
         let mut store = self.lock();
-        if store.is_sealed() || store.lag() > self.shared.options.reader_lag_cap {
+        if store.is_closed() || store.lag() > self.shared.options.reader_lag_cap {
             return Offered::Dropped;
         }
         store.push_event(None, event);
@@ -147,11 +191,13 @@ impl TaskLog {
     /// [`AppendError::Sealed`] when another terminal frame came first.
     pub fn seal(&self, cut: bool, epilogue: impl FnOnce(&Progress) -> Epilogue) -> Result<(), AppendError> {
         let mut store = self.lock();
-        if store.is_sealed() {
+        if store.is_closed() {
             return Err(AppendError::Sealed);
         }
         let epilogue = epilogue(store.progress());
+        let from = store.segments();
         store.seal(cut, &epilogue);
+        self.hold_back(&mut store, from);
         let wakers = store.take_all_wakers();
         drop(store);
         wakers.wake();
@@ -162,7 +208,7 @@ impl TaskLog {
     pub async fn room(&self) {
         poll_fn(|cx| {
             let mut store = self.lock();
-            if store.is_sealed() || store.lag() <= self.shared.options.reader_lag_cap {
+            if store.is_closed() || store.lag() <= self.shared.options.reader_lag_cap {
                 return Poll::Ready(());
             }
             store.set_writer_waker(cx.waker());
@@ -182,16 +228,52 @@ impl TaskLog {
         detached
     }
 
-    /// A reader that starts after frame `after` (`None`: from the beginning).
+    /// Ends every reader without a terminal frame and takes nothing more: the daemon stops, and the
+    /// task goes on after its restart.
+    pub fn park(&self) {
+        let mut store = self.lock();
+        store.park();
+        let wakers = store.take_all_wakers();
+        drop(store);
+        wakers.wake();
+    }
+
+    /// A reader that starts after frame `after` (`None`: from the beginning). One that has seen more
+    /// of an earlier epoch than survived is told by a `resync` frame first.
     ///
     /// # Errors
     /// [`ResumePoint`] tells why there is nothing to read.
-    pub fn reader(&self, after: Option<u64>, gone: Arc<dyn ReaderGone>) -> Result<Reader, ResumePoint> {
+    pub fn reader(&self, after: Option<FrameId>, gone: Arc<dyn ReaderGone>) -> Result<Reader, ResumePoint> {
         let mut store = self.lock();
-        let cursor = store.cursor_after(after)?;
+        let (cursor, back) = store.resume_after(after)?;
+        let epoch = store.taken_up().epoch;
         let slot = store.attach(cursor);
         drop(store);
-        Ok(Reader::new(self.clone(), slot, gone))
+        let resync = back.map(|from| {
+            let mut frame = BytesMut::new();
+            // Two numbers are always JSON.
+            let _encoded = encode::event(&mut frame, None, &TaskEvent::Resync(ResyncEvent { epoch, from }));
+            frame.freeze()
+        });
+        Ok(Reader::new(self.clone(), slot, gone, resync))
+    }
+
+    /// How often the task was taken up again after a crash.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.lock().taken_up().epoch
+    }
+
+    /// For each earlier epoch, the tokens of it that the next one began with.
+    #[must_use]
+    pub fn kept(&self) -> Vec<u64> {
+        self.lock().taken_up().kept.clone()
+    }
+
+    /// Whether tokens that no reader had taken were withheld at the end.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.lock().is_cut()
     }
 
     /// Most bytes that the log's frames may have.
@@ -232,14 +314,16 @@ impl TaskLog {
 
     fn append_with(&self, push: impl FnOnce(&mut Store)) -> Result<Room, AppendError> {
         let mut store = self.lock();
-        if store.is_sealed() {
+        if store.is_closed() {
             return Err(AppendError::Sealed);
         }
         let max_bytes = self.shared.options.max_bytes;
         if store.bytes() > max_bytes {
             return Err(AppendError::Full { max_bytes });
         }
+        let from = store.segments();
         push(&mut store);
+        self.hold_back(&mut store, from);
         let room = if store.lag() > self.shared.options.reader_lag_cap {
             Room::Crowded
         } else {
@@ -249,6 +333,21 @@ impl TaskLog {
         drop(store);
         wakers.wake();
         Ok(room)
+    }
+
+    fn hold_back(&self, store: &mut Store, from: usize) {
+        if let Some((transcripts, upto)) = store.hold_back(from) {
+            let log = self.clone();
+            transcripts.when_synced(move || log.release(upto));
+        }
+    }
+
+    fn release(&self, upto: usize) {
+        let mut store = self.lock();
+        store.release(upto);
+        let wakers = store.take_reader_wakers();
+        drop(store);
+        wakers.wake();
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {

@@ -29,11 +29,18 @@ pub struct Reader {
     log: TaskLog,
     slot: usize,
     gone: Arc<dyn ReaderGone>,
+    /// What this reader alone is told before anything else.
+    first: Option<Bytes>,
 }
 
 impl Reader {
-    pub(super) fn new(log: TaskLog, slot: usize, gone: Arc<dyn ReaderGone>) -> Self {
-        Self { log, slot, gone }
+    pub(super) fn new(log: TaskLog, slot: usize, gone: Arc<dyn ReaderGone>, first: Option<Bytes>) -> Self {
+        Self {
+            log,
+            slot,
+            gone,
+            first,
+        }
     }
 
     /// The reader as a response body with heartbeats every `heartbeat` of silence.
@@ -50,6 +57,9 @@ impl Reader {
 
     /// The next bytes, or `None` at the end.
     pub fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first));
+        }
         let (next, wakers) = self.log.lock().next(self.slot, cx.waker());
         wakers.wake();
         match next {

@@ -1,14 +1,18 @@
 //! The data of a task log behind its lock: segments of encoded frames, readers' cursors, wakers.
 
+use std::io;
+use std::sync::Arc;
 use std::task::Waker;
 
 use adapter_api::TokenBatch;
-use api_types::TaskEvent;
+use api_types::{TaskEvent, TokenKind};
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
+use task_journal::{Recorder, Transcripts};
 use tokio::time::Instant;
 
-use super::{Epilogue, encode};
+use super::encode::FrameId;
+use super::{Epilogue, TakenUp, encode};
 
 /// Frames are encoded into chunks of this size, shared by the segments cut from them: large enough
 /// to hold about forty token frames, small enough that an idle stream costs little.
@@ -108,8 +112,21 @@ pub(super) struct Store {
     bytes: usize,
     /// Number the next numbered frame gets.
     next: u64,
+    /// Which life of the task this is.
+    taken_up: TakenUp,
     /// The last frame; once it is there nothing follows.
     terminal: Option<TaskEvent>,
+    /// Where everything is written before a reader gets it.
+    recorder: Option<Recorder>,
+    /// Whether readers get only what is on the disk.
+    strict: bool,
+    /// The first segment that is not on the disk yet.
+    held_from: Option<usize>,
+    /// Tokens the engine counted in an earlier life of the task.
+    generated_before: u32,
+    /// The daemon stops and the task goes on after its restart: nothing follows here, and readers
+    /// end without a terminal frame.
+    parked: bool,
     /// When a frame last came in.
     last_append: Option<Instant>,
     /// Readers before this segment jump to it, from `started` on: set by a seal that cuts.
@@ -122,7 +139,8 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn push_event(&mut self, n: Option<u64>, event: &TaskEvent) {
         self.reserve();
-        if let Err(error) = encode::event(&mut self.chunk, n, event) {
+        let id = n.map(|n| self.frame_id(n));
+        if let Err(error) = encode::event(&mut self.chunk, id, event) {
             // Cannot happen for our event types; an unencodable event must not tear the stream.
             tracing::error!(%error, event = event.name(), "event cannot be encoded");
             self.chunk.clear();
@@ -136,23 +154,27 @@ impl Store {
     }
 
     pub(super) fn push_tokens(&mut self, batch: &TokenBatch, microbatch: bool, now: Instant) {
-        self.progress.generated = self.progress.generated.max(batch.generated());
+        let generated = self.generated_before.saturating_add(batch.generated());
+        self.progress.generated = self.progress.generated.max(generated);
         if batch.is_empty() {
             return;
         }
+        let (first, generated) = (self.progress.tokens, self.progress.generated);
+        self.record(|recorder| recorder.tokens(first, generated, batch.tokens_with_kind()));
         self.reserve();
         let index = self.progress.tokens;
         let count = batch.len() as u64;
+        let epoch = self.taken_up.epoch;
         let microbatch = microbatch && batch.is_plain();
         if !batch.is_plain() {
             for (offset, (kind, text)) in batch.tokens_with_kind().enumerate() {
-                encode::token_of_kind(&mut self.chunk, index + offset as u64, kind, text);
+                encode::token_of_kind(&mut self.chunk, epoch, index + offset as u64, kind, text);
             }
         } else if microbatch && count > 1 {
-            encode::token_batch(&mut self.chunk, index, batch.tokens());
+            encode::token_batch(&mut self.chunk, epoch, index, batch.tokens());
         } else {
             for (offset, text) in batch.tokens().enumerate() {
-                encode::token(&mut self.chunk, index + offset as u64, text);
+                encode::token(&mut self.chunk, epoch, index + offset as u64, text);
             }
         }
         self.progress.tokens += count;
@@ -170,15 +192,28 @@ impl Store {
         if let Some(narration) = &epilogue.narration {
             self.push_event(None, &TaskEvent::Narration(narration.clone()));
         }
+        self.record(|recorder| recorder.end(&epilogue.terminal, cut));
         self.push_event(Some(self.next), &epilogue.terminal);
         self.terminal = Some(epilogue.terminal.clone());
     }
 
-    /// Where a reader that has frame `after` starts.
-    pub(super) fn cursor_after(&self, after: Option<u64>) -> Result<Cursor, ResumePoint> {
+    /// Where a reader that has frame `after` starts, and the token it must go back to where it has
+    /// seen more of an earlier epoch than survived.
+    pub(super) fn resume_after(&self, after: Option<FrameId>) -> Result<(Cursor, Option<u64>), ResumePoint> {
         let Some(after) = after else {
-            return Ok(Cursor::default());
+            return Ok((Cursor::default(), None));
         };
+        let epoch = self.taken_up.epoch;
+        if after.epoch >= epoch {
+            let n = if after.epoch == epoch { after.n } else { u64::MAX };
+            return Ok((self.cursor_after(n)?, None));
+        }
+        let shared = self.taken_up.shared_since(after.epoch);
+        let back = (after.n > shared).then_some(shared);
+        Ok((self.cursor_after(after.n.min(shared))?, back))
+    }
+
+    fn cursor_after(&self, after: u64) -> Result<Cursor, ResumePoint> {
         let last = self.next.saturating_sub(1);
         if after > last || self.segments.is_empty() {
             return Err(ResumePoint::Ahead { asked: after, last });
@@ -240,8 +275,11 @@ impl Store {
         if let Some(segment) = jump_to.filter(|&to| (1..to).contains(&reader.cursor.segment)) {
             reader.cursor = Cursor { segment, skip: 0 };
         }
-        let Some(segment) = self.segments.get(reader.cursor.segment) else {
-            if self.terminal.is_some() {
+        let at = reader.cursor.segment;
+        let shown = self.held_from.unwrap_or(usize::MAX);
+        let Some(segment) = self.segments.get(at).filter(|_| at < shown) else {
+            let over = self.terminal.is_some() && at >= self.segments.len();
+            if over || self.parked {
                 return (Next::End, Wakers::default());
             }
             if reader.waker.as_ref().is_none_or(|w| !w.will_wake(waker)) {
@@ -322,6 +360,91 @@ impl Store {
 
     pub(super) const fn is_sealed(&self) -> bool {
         self.terminal.is_some()
+    }
+
+    /// Whether nothing is taken any more.
+    pub(super) const fn is_closed(&self) -> bool {
+        self.terminal.is_some() || self.parked
+    }
+
+    pub(super) const fn park(&mut self) {
+        self.parked = true;
+    }
+
+    pub(super) const fn is_cut(&self) -> bool {
+        self.jump_to.is_some()
+    }
+
+    pub(super) fn take_up(&mut self, taken_up: TakenUp) {
+        self.taken_up = taken_up;
+    }
+
+    /// Takes over what an earlier life of the task has said.
+    pub(super) fn preload(&mut self, tokens: &[(TokenKind, String)], generated: u32) {
+        if tokens.is_empty() {
+            return;
+        }
+        self.reserve();
+        for (index, (kind, text)) in (0..).zip(tokens) {
+            encode::token_of_kind(&mut self.chunk, self.taken_up.epoch, index, *kind, text);
+        }
+        let count = tokens.len() as u64;
+        self.progress.tokens = count;
+        self.progress.generated = generated;
+        self.next = count + 1;
+        self.cut_segment(1, count, true);
+    }
+
+    /// The engine counts from here on.
+    pub(super) const fn count_from(&mut self, generated: u32) {
+        self.generated_before = generated;
+    }
+
+    pub(super) fn record_with(&mut self, recorder: Recorder, strict: bool) {
+        self.recorder = Some(recorder);
+        self.strict = strict;
+    }
+
+    /// What cannot be written is still handed out: the transcript ends here, decoding does not.
+    fn record(&mut self, write: impl FnOnce(&mut Recorder) -> io::Result<()>) {
+        let Some(recorder) = &mut self.recorder else {
+            return;
+        };
+        if let Err(error) = write(recorder) {
+            tracing::warn!(%error, "a transcript cannot be written; the rest of the task does not survive a restart");
+            self.recorder = None;
+        }
+    }
+
+    pub(super) const fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Keeps readers from the segments after the first `from` ones until they are synced, where that
+    /// is asked for; tells who syncs them, and up to where.
+    pub(super) fn hold_back(&mut self, from: usize) -> Option<(Arc<Transcripts>, usize)> {
+        let recorder = self.recorder.as_ref().filter(|_| self.strict)?;
+        if from == self.segments.len() {
+            return None;
+        }
+        self.held_from.get_or_insert(from);
+        Some((Arc::clone(recorder.log()), self.segments.len()))
+    }
+
+    /// The first `upto` segments are on the disk, or never will be.
+    pub(super) fn release(&mut self, upto: usize) {
+        self.held_from = (upto < self.segments.len()).then_some(upto);
+    }
+
+    pub(super) const fn taken_up(&self) -> &TakenUp {
+        &self.taken_up
+    }
+
+    const fn frame_id(&self, n: u64) -> FrameId {
+        FrameId {
+            epoch: self.taken_up.epoch,
+            n,
+        }
     }
 
     pub(super) const fn terminal(&self) -> Option<&TaskEvent> {

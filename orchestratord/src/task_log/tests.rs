@@ -69,8 +69,12 @@ fn numbers(text: &str) -> Vec<u64> {
         .collect()
 }
 
+const fn frame(n: u64) -> FrameId {
+    FrameId { epoch: 0, n }
+}
+
 fn read(log: &TaskLog, after: Option<u64>) -> (String, bool) {
-    drain(&mut log.reader(after, Arc::new(Gone::default())).unwrap())
+    drain(&mut log.reader(after.map(frame), Arc::new(Gone::default())).unwrap())
 }
 
 #[tokio::test]
@@ -175,14 +179,63 @@ async fn resuming_beyond_the_end_is_told_apart() {
     started(&log);
     let gone: Arc<dyn ReaderGone> = Arc::new(Gone::default());
     assert_eq!(
-        log.reader(Some(1), Arc::clone(&gone)).unwrap_err(),
+        log.reader(Some(frame(1)), Arc::clone(&gone)).unwrap_err(),
         ResumePoint::Ahead { asked: 1, last: 0 }
     );
     log.seal(false, terminal).unwrap();
     assert_eq!(
-        log.reader(Some(1), gone).unwrap_err(),
+        log.reader(Some(frame(1)), gone).unwrap_err(),
         ResumePoint::Ended { last: 1 }
     );
+}
+
+/// ORCH-3716: ids of earlier epochs lead to the same place while the text is the same, and back to
+/// where it is not.
+#[tokio::test]
+async fn ids_of_earlier_epochs_resolve() {
+    let taken_up = TakenUp {
+        epoch: 2,
+        kept: vec![3, 2],
+    };
+    let log = TaskLog::taken_up(OPTIONS, taken_up);
+    started(&log);
+    log.append_tokens(&batch(&["a", "b", "c", "d"]), Instant::now())
+        .unwrap();
+    log.seal(false, terminal).unwrap();
+    let ids = |epoch, n| {
+        let reader = log.reader(Some(FrameId { epoch, n }), Arc::new(Gone::default()));
+        let (text, ended) = drain(&mut reader.unwrap());
+        assert!(ended);
+        text
+    };
+    assert!(ids(0, 2).starts_with("id: 2.3\nevent: token"), "{}", ids(0, 2));
+    assert!(ids(1, 0).starts_with("id: 2.1\nevent: token"));
+    assert!(ids(2, 4).contains("id: 2.5\nevent: "), "{}", ids(2, 4));
+    for (epoch, n) in [(0, 3), (0, 9), (1, 3), (1, u64::MAX)] {
+        let text = ids(epoch, n);
+        assert!(
+            text.starts_with("event: resync\ndata: {\"epoch\":2,\"from\":2}\n\nid: 2.3\n"),
+            "{epoch}.{n}: {text}"
+        );
+    }
+    let ahead = log.reader(Some(FrameId { epoch: 3, n: 0 }), Arc::new(Gone::default()));
+    assert!(matches!(ahead, Err(ResumePoint::Ahead { .. })));
+}
+
+#[tokio::test]
+async fn a_parked_log_ends_its_readers_and_takes_nothing_more() {
+    let log = TaskLog::new(OPTIONS);
+    started(&log);
+    let mut reader = log.reader(None, Arc::new(Gone::default())).unwrap();
+    assert!(!drain(&mut reader).1);
+    log.park();
+    assert!(drain(&mut reader).1);
+    assert_eq!(
+        log.append_tokens(&batch(&["a"]), Instant::now()),
+        Err(AppendError::Sealed)
+    );
+    assert_eq!(log.seal(false, terminal), Err(AppendError::Sealed));
+    assert!(log.terminal().is_none());
 }
 
 #[tokio::test]

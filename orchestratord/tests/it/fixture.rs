@@ -29,8 +29,10 @@ pub(crate) struct Fixture {
     pub(crate) pools: Vec<PlayedPool>,
     /// What the node registers with, where the daemon has a token.
     token: Option<String>,
-    /// Holds the configuration file as long as the daemon runs.
-    _folder: TempDir,
+    /// Starts it again, on the same address and state.
+    command: Command,
+    /// Holds the configuration file and the state as long as the daemon runs.
+    folder: TempDir,
     seq: std::sync::atomic::AtomicU64,
 }
 
@@ -54,11 +56,12 @@ impl Fixture {
         let command = Command::of_workspace("orchestratord").unwrap();
         let command = command
             .env("LLAMA_ORCH_CONFIG", file)
+            .env("ORCHD_STATE_DIR", folder.path().join("state"))
             .env("ORCHD_ADDR", "127.0.0.1:0");
         let command = env
             .iter()
             .fold(command, |command, (name, value)| command.env(name, value));
-        let daemon = command.start().await.unwrap();
+        let daemon = command.clone().start().await.unwrap();
         let mut played = Vec::new();
         for (id, slots, script) in pools {
             let launch = Launch {
@@ -80,11 +83,36 @@ impl Fixture {
                 .iter()
                 .find(|(name, _)| *name == "AUTH_TOKEN")
                 .map(|(_, token)| (*token).to_owned()),
-            _folder: folder,
+            command,
+            folder,
             seq: 0.into(),
         };
         fixture.register().await;
         fixture
+    }
+
+    /// Where the orchestrator keeps its state.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("state/orchestratord")
+    }
+
+    /// The command that starts this orchestrator, on another port.
+    pub(crate) fn command(&self) -> Command {
+        self.command.clone()
+    }
+
+    /// Kills the orchestrator as a crash would and starts it again on the same address; its node has
+    /// not reported yet.
+    pub(crate) async fn crash(&mut self) {
+        self.daemon.kill().unwrap();
+        self.daemon.wait(LIMIT).await.unwrap();
+        self.start_again().await;
+    }
+
+    /// Starts an orchestrator that has ended again, on the same address.
+    pub(crate) async fn start_again(&mut self) {
+        let address = self.daemon.address().to_string();
+        self.daemon = self.command().env("ORCHD_ADDR", address).start().await.unwrap();
     }
 
     /// The node's full state.

@@ -6,9 +6,12 @@ use rustix::process::Signal;
 
 use crate::fixture::{Fixture, LIMIT, paced, task};
 
+/// A stop that does not wait for long.
+const BRIEF: &str = "[http]\nshutdown_grace_ms = 200\n";
+
 #[tokio::test]
 async fn what_runs_finishes_and_what_waits_ends_with_a_frame() {
-    let fixture = Fixture::one(1, paced()).await;
+    let fixture = Fixture::start(&[("p", 1, paced())], "", &[("ORCHD_DURABILITY", "off")]).await;
     let running = fixture.submit(&task(100)).await;
     let waiting = fixture.submit(&task(4)).await;
     let (mut a, b) = (
@@ -37,9 +40,41 @@ async fn what_runs_finishes_and_what_waits_ends_with_a_frame() {
     assert!(fixture.daemon.wait(LIMIT).await.unwrap().success());
 }
 
+/// ORCH-3715: a graceful stop throws no waiting task away.
+#[tokio::test]
+async fn what_waits_keeps_its_place_over_a_graceful_restart() {
+    let mut fixture = Fixture::one(1, paced()).await;
+    let running = fixture.submit(&task(20)).await;
+    let waiting = fixture.submit(&task(4)).await;
+    let mut reader = fixture.open(&waiting, None).await;
+    fixture
+        .wait_status(&running, "it to run", |status| status["state"] == "running")
+        .await;
+    fixture.daemon.signal(Signal::TERM).unwrap();
+    let told = reader.all_events(LIMIT).await.unwrap();
+    let names: Vec<_> = told.iter().filter_map(|event| event.name.as_deref()).collect();
+    assert_eq!(names.first(), Some(&"started"));
+    assert_eq!(names.last(), Some(&"narration"), "no terminal frame: {names:?}");
+    assert!(fixture.daemon.wait(LIMIT).await.unwrap().success());
+    fixture.start_again().await;
+    assert_eq!(fixture.status(&running).await["state"], "completed");
+    assert_eq!(fixture.status(&waiting).await["state"], "queued");
+    fixture.register().await;
+    let rest = fixture
+        .open(&waiting, Some("0.0"))
+        .await
+        .all_events(LIMIT)
+        .await
+        .unwrap();
+    let mut check = StreamCheck::resumed_after("0.0").unwrap();
+    rest.iter().try_for_each(|event| check.event(event)).unwrap();
+    assert_eq!(check.finish().unwrap().tokens.len(), 4);
+}
+
 #[tokio::test]
 async fn what_outlasts_the_grace_ends_with_a_frame_too() {
-    let fixture = Fixture::start(&[("p", 1, paced())], "[http]\nshutdown_grace_ms = 200\n", &[]).await;
+    let off = [("ORCHD_DURABILITY", "off")];
+    let fixture = Fixture::start(&[("p", 1, paced())], BRIEF, &off).await;
     let running = fixture.submit(&task(2000)).await;
     let mut reader = fixture.open(&running, None).await;
     while reader.next_event(LIMIT).await.unwrap().unwrap().name.as_deref() != Some("token") {}
@@ -47,6 +82,39 @@ async fn what_outlasts_the_grace_ends_with_a_frame_too() {
     let rest = reader.all_events(LIMIT).await.unwrap();
     assert_eq!(rest.last().unwrap().name.as_deref(), Some("error"));
     assert!(fixture.daemon.wait(LIMIT).await.unwrap().success());
+}
+
+/// ORCH-3715.
+#[tokio::test]
+async fn what_outlasts_the_grace_goes_on_after_the_restart() {
+    let mut fixture = Fixture::start(&[("p", 1, paced())], BRIEF, &[]).await;
+    let running = fixture.submit(&task(300)).await;
+    let mut reader = fixture.open(&running, None).await;
+    let mut seen = Vec::new();
+    while seen
+        .last()
+        .is_none_or(|e: &test_harness_support::sse::Event| e.name.as_deref() != Some("token"))
+    {
+        seen.push(reader.next_event(LIMIT).await.unwrap().unwrap());
+    }
+    fixture.daemon.signal(Signal::TERM).unwrap();
+    seen.extend(reader.all_events(LIMIT).await.unwrap());
+    assert!(fixture.daemon.wait(LIMIT).await.unwrap().success());
+    fixture.start_again().await;
+    fixture.register().await;
+    let last = seen.iter().rev().find_map(|event| event.id.clone()).unwrap();
+    let rest = fixture
+        .open(&running, Some(&last))
+        .await
+        .all_events(LIMIT)
+        .await
+        .unwrap();
+    let mut check = StreamCheck::new();
+    seen.iter()
+        .chain(&rest)
+        .try_for_each(|event| check.event(event))
+        .unwrap();
+    assert_eq!(check.finish().unwrap().tokens.len(), 300);
 }
 
 #[tokio::test]

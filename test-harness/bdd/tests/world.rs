@@ -90,6 +90,17 @@ impl World {
         }
     }
 
+    /// Kills the orchestrator as a crash would, starts it again and waits until every pool is ready.
+    pub(crate) async fn crash_orchestrator(&mut self) -> anyhow::Result<()> {
+        let Stage::Whole(system) = &mut self.stage else {
+            bail!("the scenario has no GPU box");
+        };
+        system.orchestrator.kill()?;
+        system.orchestrator.wait(PATIENCE).await?;
+        system.restart_orchestrator().await?;
+        Ok(system.wait_ready().await?)
+    }
+
     /// The program that is expected to end by itself.
     pub(crate) fn program(&self) -> anyhow::Result<&Process> {
         match &self.stage {

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, kill_process};
+use tempfile::TempDir;
 use tokio::time::timeout;
 
 pub use rustix::process::Signal;
@@ -45,6 +46,8 @@ const INHERITED: [&str; 6] = [
     "RUST_BACKTRACE",
     "LLVM_PROFILE_FILE",
 ];
+/// Where an orchestrator keeps what must survive its restart.
+const STATE_DIR: &str = "ORCHD_STATE_DIR";
 /// How a daemon's first line on stdout begins.
 const LISTENING: &str = "listening http://";
 
@@ -82,6 +85,8 @@ pub struct Command {
     arguments: Vec<OsString>,
     environment: BTreeMap<OsString, OsString>,
     start_limit: Duration,
+    /// Whether it gets a state directory of its own when it is given none.
+    keeps_state: bool,
 }
 
 impl Command {
@@ -90,7 +95,11 @@ impl Command {
     /// # Errors
     /// It does not build.
     pub fn of_workspace(name: &str) -> Result<Self, BuildError> {
-        binaries::bin_path(name).map(Self::new)
+        let command = binaries::bin_path(name).map(Self::new)?;
+        Ok(Self {
+            keeps_state: name == "orchestratord",
+            ..command
+        })
     }
 
     /// Any program.
@@ -100,7 +109,18 @@ impl Command {
             arguments: Vec::new(),
             environment: inherited(),
             start_limit: START_LIMIT,
+            keeps_state: false,
         }
+    }
+
+    /// Two orchestrators never share a state directory, nor does a test use the tester's.
+    fn own_state(&mut self) -> io::Result<Option<TempDir>> {
+        if !self.keeps_state || self.environment.contains_key(OsStr::new(STATE_DIR)) {
+            return Ok(None);
+        }
+        let folder = tempfile::tempdir()?;
+        self.environment.insert(STATE_DIR.into(), folder.path().into());
+        Ok(Some(folder))
     }
 
     /// Adds an argument.
@@ -153,13 +173,16 @@ impl Command {
     ///
     /// # Errors
     /// It does not start.
-    pub fn spawn(self) -> Result<Process, StartError> {
+    pub fn spawn(mut self) -> Result<Process, StartError> {
         let program = self.program.display().to_string();
         // A session of its own, by which its orphans can be found. The program `setsid` becomes the
         // program, with the same process id.
-        let spawned = self.exists().and_then(|()| self.command().spawn());
+        let spawned = self.exists().and_then(|()| {
+            let own_state = self.own_state()?;
+            Ok((self.command().spawn()?, own_state))
+        });
         match spawned {
-            Ok(child) => Ok(Process::watch(program, child)),
+            Ok((child, own_state)) => Ok(Process::watch(program, child, own_state)),
             Err(source) => Err(StartError::Spawn { program, source }),
         }
     }
@@ -242,10 +265,12 @@ pub struct Process {
     stderr: Arc<Output>,
     /// Descendants seen before the program was told to end: they may outlive it.
     family: Mutex<Vec<ProcessId>>,
+    /// Gone with the process.
+    _own_state: Option<TempDir>,
 }
 
 impl Process {
-    fn watch(program: String, mut child: Child) -> Self {
+    fn watch(program: String, mut child: Child, own_state: Option<TempDir>) -> Self {
         let stdout = Output::drain(child.stdout.take());
         let stderr = Output::drain(child.stderr.take());
         let pid = Pid::from_child(&child);
@@ -257,6 +282,7 @@ impl Process {
             stdout,
             stderr,
             family: Mutex::default(),
+            _own_state: own_state,
         }
     }
 

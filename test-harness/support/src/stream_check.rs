@@ -235,12 +235,15 @@ impl StreamCheck {
     /// The event stands for `count` numbers and must carry the last of them.
     fn take_id(&mut self, event: &Event, count: u64) -> Result<(), Violation> {
         let expected = (self.epoch, self.next + count - 1);
-        if event.id.as_deref().and_then(parse_id) != Some(expected) {
-            let expected = format!("id {}.{}", expected.0, expected.1);
-            return Err(self.violation(event, "ids are not consecutive", &expected));
+        let id = event.id.as_deref().and_then(parse_id);
+        // A task that was taken up again after a crash goes on in a later epoch.
+        if let Some((epoch, n)) = id.filter(|&(epoch, n)| epoch >= self.epoch && n == expected.1) {
+            self.epoch = epoch;
+            self.next = n + 1;
+            return Ok(());
         }
-        self.next += count;
-        Ok(())
+        let expected = format!("id {}.{}", expected.0, expected.1);
+        Err(self.violation(event, "ids are not consecutive", &expected))
     }
 
     fn violation(&self, event: &Event, what: &'static str, expected: &str) -> Violation {

@@ -430,6 +430,7 @@ fn configuration(plan: &Plan, folder: &Path) -> Result<String, SystemError> {
 fn orchestrator_command(plan: &Plan, folder: &Path) -> Result<Command, SystemError> {
     let command = Command::of_workspace("orchestratord")?
         .env("LLAMA_ORCH_CONFIG", config_file(folder))
+        .env("ORCHD_STATE_DIR", folder.join("state"))
         .env("ORCHD_ADDR", "127.0.0.1:0");
     let command = plan
         .orchestrator_env

@@ -117,6 +117,20 @@ impl TokenBatch {
         }
     }
 
+    /// Removes the first `count` texts.
+    pub fn drop_front(&mut self, count: usize) {
+        let count = count.min(self.ends.len());
+        let Some(&cut) = count.checked_sub(1).and_then(|last| self.ends.get(last)) else {
+            return;
+        };
+        self.text.drain(..cut as usize);
+        self.ends.drain(..count);
+        self.ends.iter_mut().for_each(|end| *end -= cut);
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.marked.retain(|(at, _)| *at >= count);
+        self.marked.iter_mut().for_each(|(at, _)| *at -= count);
+    }
+
     /// Empties the texts, keeps the buffer and the generated count.
     pub fn clear(&mut self) {
         self.text.clear();
@@ -140,6 +154,18 @@ mod tests {
         assert!(batch.is_empty());
         batch.push("x");
         assert_eq!(batch.tokens().collect::<Vec<_>>(), ["x"]);
+    }
+
+    #[test]
+    fn dropping_keeps_whole_tokens() {
+        let mut batch = TokenBatch::new();
+        ["a", "bc", "d"].iter().for_each(|t| batch.push(t));
+        batch.drop_front(0);
+        batch.drop_front(2);
+        assert_eq!(batch.tokens().collect::<Vec<_>>(), ["d"]);
+        batch.push("e");
+        batch.drop_front(9);
+        assert!(batch.is_empty());
     }
 
     #[test]

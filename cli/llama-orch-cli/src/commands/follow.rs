@@ -135,6 +135,10 @@ fn exit_of(event: &TaskEvent) -> Option<Exit> {
             FinishReason::Canceled | FinishReason::Deadline => Exit::TaskFailed,
         }),
         TaskEvent::Error(_) => Some(Exit::TaskFailed),
-        TaskEvent::Started(_) | TaskEvent::Token(_) | TaskEvent::Metrics(_) | TaskEvent::Narration(_) => None,
+        TaskEvent::Started(_)
+        | TaskEvent::Token(_)
+        | TaskEvent::Metrics(_)
+        | TaskEvent::Narration(_)
+        | TaskEvent::Resync(_) => None,
     }
 }

@@ -4,8 +4,8 @@
 use std::mem;
 
 use api_types::{
-    EndEvent, FinishReason, MetricsEvent, NarrationEvent, Phase, StartedEvent, TaskEvent, TokenEvent,
-    TokenKind,
+    EndEvent, FinishReason, MetricsEvent, NarrationEvent, Phase, ResyncEvent, StartedEvent, TaskEvent,
+    TokenEvent, TokenKind,
 };
 use llama_orch_client::{Budgets, StreamItem};
 
@@ -88,6 +88,7 @@ impl View {
                 Piece::Note(receipt(&event))
             }
             TaskEvent::Error(body) => Piece::Error(failure::of_body(&body)),
+            TaskEvent::Resync(event) => Piece::Error(resync(event)),
         };
         self.pieces.push(piece);
     }
@@ -132,6 +133,14 @@ fn started(event: &StartedEvent) -> String {
 
 fn narration(event: &NarrationEvent) -> String {
     format!("▸ {}", clean_line(&event.human))
+}
+
+/// What was printed cannot be taken back, so it must be told.
+fn resync(event: ResyncEvent) -> String {
+    format!(
+        "the orchestrator was restarted and lost the end of the text: what follows replaces everything from token {} on\n",
+        event.from
+    )
 }
 
 /// Nothing once text comes: that is status enough.

@@ -104,7 +104,7 @@ fn tone(state: TaskState) -> Tone {
     match state {
         TaskState::Running | TaskState::Completed => Tone::Good,
         TaskState::Queued | TaskState::Canceled => Tone::Doubtful,
-        TaskState::Failed | TaskState::Expired | TaskState::Evicted => Tone::Bad,
+        TaskState::Failed | TaskState::Expired | TaskState::Evicted | TaskState::Interrupted => Tone::Bad,
     }
 }
 

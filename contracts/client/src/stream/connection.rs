@@ -96,7 +96,13 @@ impl Position {
         match TaskEvent::parse(name, data) {
             // An event of a later version of the contract.
             None => {}
-            Some(Ok(event)) => self.ready.push_back(StreamItem { id, event }),
+            Some(Ok(event)) => {
+                if let TaskEvent::Resync(back) = event {
+                    // What this client has from here on: the frames before the first void token.
+                    self.last_id = Some(format!("{}.{}", back.epoch, back.from));
+                }
+                self.ready.push_back(StreamItem { id, event });
+            }
             Some(Err(source)) => self.append_batch(id, name, data, source)?,
         }
         Ok(())

@@ -37,6 +37,7 @@ pub(super) async fn start(ground: &Ground, engine: SocketAddr, slots: u32) -> Re
     command
         .env_clear()
         .env("ORCHD_ADDR", "127.0.0.1:0")
+        .env("ORCHD_STATE_DIR", ground.folder.join("state"))
         .arg("--config")
         .arg(&config);
     let child = Child::start(

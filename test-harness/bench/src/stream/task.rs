@@ -58,6 +58,7 @@ impl TaskCheck {
         match parsed? {
             TaskEvent::Started(_) => bail!("a second `started`"),
             TaskEvent::Token(_) => bail!("a token event by another way"),
+            TaskEvent::Resync(_) => bail!("a `resync` although nothing crashed"),
             TaskEvent::Error(error) => bail!("the task failed: {:?}: {}", error.code, error.message),
             TaskEvent::Metrics(_) | TaskEvent::Narration(_) => Ok(()),
             TaskEvent::End(end) => self.end(event, &end),
