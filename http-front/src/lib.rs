@@ -17,4 +17,4 @@ pub use budgets::budget_headers;
 pub use error::ApiError;
 pub use extract::{ApiJson, ApiPath, ApiQuery, BodyLimit};
 pub use front::{Front, PUBLIC_ROUTES, RequestContext};
-pub use serve::{BindError, Limits, Listener, Peer, Served, serve};
+pub use serve::{BindError, Limits, Listener, Mark, Peer, Sent, Served, serve};

@@ -10,6 +10,8 @@ mod admission;
 mod bad_input;
 #[path = "it/cancel.rs"]
 mod cancel;
+#[path = "it/cancel_races.rs"]
+mod cancel_races;
 #[path = "it/crash_cycles.rs"]
 mod crash_cycles;
 #[path = "it/deadline.rs"]

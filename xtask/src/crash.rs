@@ -1,4 +1,4 @@
-//! `cargo xtask crash`: the crash tests of the test command, with the numbers that the product promises.
+//! `cargo xtask crash`: the crash and race tests of the test command, with the numbers that the product promises.
 
 use std::process::ExitCode;
 
@@ -16,19 +16,30 @@ pub(crate) struct Args {
     /// Simulated power cuts of the journal's disk.
     #[arg(long, default_value_t = 20_000)]
     power_cuts: u32,
+    /// Cancels against a running stream on real sockets.
+    #[arg(long, default_value_t = 10_000)]
+    cancel_races: u32,
 }
 
 /// Builds the tests with these numbers and runs them.
 ///
 /// # Errors
-/// A task was lost or out of order.
+/// A task was lost or out of order, or a token followed a cancel's acknowledgement.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let place = Place::find()?;
     cargo::build_programs(&place.root).run()?;
     cargo::test(&place.root)
-        .args(["--test", "it", "--", "crash_cycles::", "power_cuts::"])
+        .args([
+            "--test",
+            "it",
+            "--",
+            "crash_cycles::",
+            "cancel_races::",
+            "power_cuts::",
+        ])
         .env("CRASH_CYCLES", args.cycles.to_string())
         .env("POWER_CUTS", args.power_cuts.to_string())
+        .env("CANCEL_RACES", args.cancel_races.to_string())
         .run()?;
     Ok(ExitCode::SUCCESS)
 }

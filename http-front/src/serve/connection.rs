@@ -27,6 +27,7 @@ use tower::Service as _;
 
 use super::io::LingeringIo;
 use super::limits::Limits;
+use super::sent::Sent;
 use super::stop::Stop;
 use crate::body::{self, Progress};
 
@@ -84,12 +85,13 @@ impl Connections {
             peer,
             body_idle_timeout: self.limits.body_idle_timeout,
             progress: Arc::new(Progress::new()),
+            sent: Sent::default(),
         };
         let (mut stopping, cut) = (self.stop.watch(), self.cut.clone());
         let (builder, first_request) = (Arc::clone(&self.builder), self.limits.header_timeout);
         async move {
             let progress = Arc::clone(&service.progress);
-            let io = LingeringIo::new(stream, Arc::clone(&progress));
+            let io = LingeringIo::new(stream, Arc::clone(&progress), service.sent.clone());
             let mut connection = pin!(builder.serve_connection(io, service));
             let mut silent = pin!(sleep(first_request));
             // Polled for every token: what a wake-up costs here besides the connection is two loads.
@@ -181,6 +183,7 @@ struct ConnectionService {
     peer: Peer,
     body_idle_timeout: Duration,
     progress: Arc<Progress>,
+    sent: Sent,
 }
 
 impl Service<Request<Incoming>> for ConnectionService {
@@ -193,6 +196,7 @@ impl Service<Request<Incoming>> for ConnectionService {
         let mut request =
             request.map(|incoming| body::guarded(incoming, self.body_idle_timeout, &self.progress));
         request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(self.sent.clone());
         self.router.clone().call(request)
     }
 }

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use super::sent::Sent;
 use crate::body::Progress;
 
 /// Longest reading on after our end is closed.
@@ -26,6 +27,7 @@ const CHUNK_BYTES: usize = 8 << 10;
 pub(crate) struct LingeringIo {
     inner: TokioIo<TcpStream>,
     progress: Arc<Progress>,
+    sent: Sent,
     closing: Closing,
 }
 
@@ -36,12 +38,29 @@ enum Closing {
 }
 
 impl LingeringIo {
-    pub(crate) fn new(stream: TcpStream, progress: Arc<Progress>) -> Self {
+    pub(crate) fn new(stream: TcpStream, progress: Arc<Progress>, sent: Sent) -> Self {
         Self {
             inner: TokioIo::new(stream),
             progress,
+            sent,
             closing: Closing::Open,
         }
+    }
+
+    /// A write begins, unless the connection was cut.
+    #[inline]
+    fn begin_write(&self) -> io::Result<()> {
+        if self.sent.is_cut() {
+            return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+        }
+        self.sent.begin();
+        Ok(())
+    }
+}
+
+impl Drop for LingeringIo {
+    fn drop(&mut self) {
+        self.sent.close();
     }
 }
 
@@ -59,12 +78,16 @@ impl Read for LingeringIo {
 impl Write for LingeringIo {
     #[inline]
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.begin_write()?;
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
 
     #[inline]
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        // The HTTP implementation flushes when its own buffer is empty.
+        ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+        self.sent.flushed();
+        Poll::Ready(Ok(()))
     }
 
     #[inline]
@@ -78,6 +101,7 @@ impl Write for LingeringIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.begin_write()?;
         Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }
 
@@ -141,7 +165,7 @@ mod tests {
         let (client, accepted) = tokio::join!(TcpStream::connect(addr), listener.accept());
         let progress = Arc::new(Progress::new());
         progress.unread.store(unread, Ordering::Relaxed);
-        let mut io = LingeringIo::new(accepted.unwrap().0, progress);
+        let mut io = LingeringIo::new(accepted.unwrap().0, progress, Sent::default());
         let closing = async move { poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)).await.unwrap() };
         (client.unwrap(), TaskTracker::new().spawn(closing))
     }
@@ -164,6 +188,25 @@ mod tests {
         let (_client, closing) = closing(false).await;
         closing.await.unwrap();
         assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn a_cut_connection_writes_nothing_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(addr), listener.accept());
+        let (mut client, sent) = (client.unwrap(), Sent::default());
+        let mut io = LingeringIo::new(accepted.unwrap().0, Arc::new(Progress::new()), sent.clone());
+        poll_fn(|cx| Pin::new(&mut io).poll_write(cx, b"before"))
+            .await
+            .unwrap();
+        sent.cut();
+        let after = poll_fn(|cx| Pin::new(&mut io).poll_write(cx, b"after")).await;
+        assert_eq!(after.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        drop(io);
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"before");
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ mod connection;
 mod io;
 mod limits;
 mod listener;
+mod sent;
 mod stop;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use connection::Connections;
 pub use connection::Peer;
 pub use limits::Limits;
 pub use listener::{BindError, Listener};
+pub use sent::{Mark, Sent};
 use stop::Stop;
 
 /// How serving ended.

@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
-use http_front::{ApiError, ApiPath};
+use http_front::{ApiError, ApiPath, Sent};
 
 use super::AppState;
 use super::tasks::{gone, unknown};
@@ -49,7 +49,13 @@ pub(super) async fn open(
         .ok_or_else(|| unknown(id))?;
     let gone = state.dispatcher.signals().reader_gone(id);
     match log.reader(after, gone) {
-        Ok(reader) => Ok(event_stream(reader, &state, request.version())),
+        Ok(reader) => {
+            let reader = match request.extensions().get::<Sent>() {
+                Some(connection) => reader.over(connection.clone()),
+                None => reader,
+            };
+            Ok(event_stream(reader, &state, request.version()))
+        }
         Err(ResumePoint::Ended { .. }) => Ok(no_content()),
         Err(ahead @ ResumePoint::Ahead { .. }) => Err(malformed(&ahead.to_string())),
     }

@@ -15,17 +15,18 @@ use crate::metrics::PoolLabels;
 use crate::receipt::{self, RunFacts};
 use crate::runner::{RunOutcome, RunReport};
 use crate::story::{self, ACTOR};
-use crate::task_log::Epilogue;
+use crate::task_log::{Epilogue, TaskLog};
 
 /// Times a task is given a slot before an engine's failure to start it is the task's failure.
 pub(super) const MAX_ATTEMPTS: u32 = 3;
 
 impl Dispatcher {
-    /// A client cancels (ORCH-3204). Idempotent; `None` for an unknown task.
-    pub(super) fn cancel(&mut self, id: TaskId) -> Option<()> {
-        self.tasks.get(&id)?;
+    /// A client cancels (ORCH-3204). Idempotent; `None` for an unknown task. Gives the log, whose readers may still be
+    /// sending what they took before.
+    pub(super) fn cancel(&mut self, id: TaskId) -> Option<TaskLog> {
+        let log = self.tasks.get(&id)?.log.clone();
         self.cancel_because(id, "client", "A client cancels the task.");
-        Some(())
+        Some(log)
     }
 
     /// Nobody reads any more (ORCH-3205).

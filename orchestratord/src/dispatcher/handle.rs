@@ -91,7 +91,7 @@ pub struct Tokenizer {
 
 pub(super) enum Command {
     Admit(Box<Admission>, oneshot::Sender<Admitted>),
-    Cancel(TaskId, oneshot::Sender<Option<()>>),
+    Cancel(TaskId, oneshot::Sender<Option<TaskLog>>),
     Open(TaskId, oneshot::Sender<Option<TaskLog>>),
     Status(TaskId, oneshot::Sender<Option<TaskStatus>>),
     Decision(TaskId, oneshot::Sender<Option<Option<DecisionRecord>>>),
@@ -153,12 +153,16 @@ impl Handle {
             .await
     }
 
-    /// Cancels a task; `None` when it is unknown. Once this returns no token frame is handed out.
+    /// Cancels a task; `None` when it is unknown. Once this returns no token frame is written to any client.
     ///
     /// # Errors
     /// [`Gone`].
     pub async fn cancel(&self, task: TaskId) -> Result<Option<()>, Gone> {
-        self.call(|reply| Command::Cancel(task, reply)).await
+        let Some(log) = self.call(|reply| Command::Cancel(task, reply)).await? else {
+            return Ok(None);
+        };
+        log.sent().await;
+        Ok(Some(()))
     }
 
     /// The log of a task.

@@ -15,17 +15,22 @@ mod store;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use adapter_api::TokenBatch;
 use api_types::{NarrationEvent, ResyncEvent, TaskEvent, TokenKind};
 use bytes::BytesMut;
 use task_journal::Recorder;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use encode::FrameId;
 pub use reader::{Reader, ReaderGone};
 use store::Store;
 pub use store::{Progress, ResumePoint};
+
+/// How long a client may take to read what was handed out to it before a cancel is acknowledged: well below the second
+/// in which its slot must be free (invariant I4).
+const MAX_SEND: Duration = Duration::from_millis(500);
 
 /// Bounds and format of a log, from configuration.
 #[derive(Debug, Clone, Copy)]
@@ -256,6 +261,21 @@ impl TaskLog {
             frame.freeze()
         });
         Ok(Reader::new(self.clone(), slot, gone, resync))
+    }
+
+    /// Waits until all that readers have taken so far is on its way to their clients. Those whose client does not read
+    /// for [`MAX_SEND`] are cut off: nothing more is written to them.
+    pub async fn sent(&self) {
+        let unsent = self.lock().unsent();
+        let deadline = Instant::now() + MAX_SEND;
+        for output in unsent {
+            if timeout_at(deadline, output.connection.reached(output.upto))
+                .await
+                .is_err()
+            {
+                output.connection.cut();
+            }
+        }
     }
 
     /// How often the task was taken up again after a crash.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
+use http_front::Sent;
 use http_util::wait::Alarm;
 use tokio::time::Instant;
 
@@ -41,6 +42,13 @@ impl Reader {
             gone,
             first,
         }
+    }
+
+    /// Says over which connection the reader's output goes, so that [`TaskLog::sent`] can wait for it.
+    #[must_use]
+    pub fn over(self, connection: Sent) -> Self {
+        self.log.lock().send_over(self.slot, connection);
+        self
     }
 
     /// The reader as a response body with heartbeats every `heartbeat` of silence.

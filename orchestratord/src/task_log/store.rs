@@ -7,6 +7,7 @@ use std::task::Waker;
 use adapter_api::TokenBatch;
 use api_types::{TaskEvent, TokenKind};
 use bytes::{Bytes, BytesMut};
+use http_front::{Mark, Sent};
 use memchr::memmem;
 use task_journal::{Recorder, Transcripts};
 use tokio::time::Instant;
@@ -74,6 +75,20 @@ struct ReaderSlot {
     detached_slow: bool,
     cursor: Cursor,
     waker: Option<Waker>,
+    output: Option<Output>,
+}
+
+/// What a reader has taken goes out over a connection, up to a mark.
+#[derive(Debug, Clone)]
+pub(super) struct Output {
+    pub(super) connection: Sent,
+    pub(super) upto: Mark,
+}
+
+impl Output {
+    fn is_sent(&self) -> bool {
+        self.connection.has_reached(self.upto)
+    }
 }
 
 /// What a reader finds.
@@ -133,6 +148,8 @@ pub(super) struct Store {
     jump_to: Option<usize>,
     progress: Progress,
     readers: Vec<ReaderSlot>,
+    /// What readers that have left took last, where it may not be sent yet.
+    leaving: Vec<Output>,
     writer: Option<Waker>,
 }
 
@@ -259,7 +276,10 @@ impl Store {
     /// Removes the reader; tells whether it leaves before the end and nobody else reads.
     pub(super) fn detach(&mut self, slot: usize) -> (bool, Wakers) {
         let at_end = self.is_sealed() && self.readers[slot].cursor.segment >= self.segments.len();
-        self.readers[slot] = ReaderSlot::default();
+        let left = std::mem::take(&mut self.readers[slot]);
+        self.leaving.retain(|output| !output.is_sent());
+        self.leaving
+            .extend(left.output.filter(|output| !output.is_sent()));
         let mut wakers = Wakers::default();
         wakers.push(self.writer.take());
         (!at_end && self.readers() == 0, wakers)
@@ -288,6 +308,9 @@ impl Store {
             return (Next::Wait, Wakers::default());
         };
         let data = segment.data.slice(reader.cursor.skip..);
+        if let Some(output) = &mut reader.output {
+            output.upto = output.connection.mark();
+        }
         reader.cursor = Cursor {
             segment: reader.cursor.segment + 1,
             skip: 0,
@@ -295,6 +318,21 @@ impl Store {
         let mut wakers = Wakers::default();
         wakers.push(self.writer.take());
         (Next::Data(data), wakers)
+    }
+
+    pub(super) fn send_over(&mut self, slot: usize, connection: Sent) {
+        let upto = connection.mark();
+        self.readers[slot].output = Some(Output { connection, upto });
+    }
+
+    /// What was taken, by whomever, and may not be sent yet.
+    pub(super) fn unsent(&self) -> Vec<Output> {
+        let taken = self.readers.iter().filter_map(|reader| reader.output.as_ref());
+        taken
+            .chain(&self.leaving)
+            .filter(|output| !output.is_sent())
+            .cloned()
+            .collect()
     }
 
     /// Frames the slowest attached reader has not taken.
