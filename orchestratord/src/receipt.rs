@@ -126,13 +126,22 @@ pub fn end(
     }
 }
 
+/// The reason of a terminal error that a restart caused.
+const INTERRUPTED: &str = "interrupted";
+
+/// Whether a terminal error is of an interrupted task ([`interrupted`]).
+#[must_use]
+pub fn is_interruption(body: &ErrorBody) -> bool {
+    body.reason.as_deref() == Some(INTERRUPTED)
+}
+
 /// The terminal error of a task that was running when the daemon went down and could not be taken up
 /// again; its text so far is kept.
 #[must_use]
 pub fn interrupted(why: &str) -> ErrorBody {
     let message = format!("the orchestrator was restarted while the task ran, and it cannot go on: {why}");
     let mut body = ErrorBody::new(ErrorCode::WorkerReset, message)
-        .with_reason("interrupted")
+        .with_reason(INTERRUPTED)
         .with_hint("the text so far is kept; submit the task again under another id");
     body.retriable = true;
     body

@@ -215,10 +215,15 @@ impl<T> Queue<T> {
         if self.index.contains_key(&ticket.id) {
             return;
         }
-        self.next_seq = self.next_seq.max(ticket.seq.saturating_add(1));
+        self.count_on_from(ticket.seq);
         self.latest_ms = self.latest_ms.max(ticket.enqueued_at_ms);
         self.index.insert(ticket.id, (ticket.priority, ticket.seq));
         self.lane_mut(ticket.priority).restore(ticket, payload);
+    }
+
+    /// Numbers of arrival up to this one were given in an earlier life of the queue, also to tasks that wait no more.
+    pub fn count_on_from(&mut self, seq: u64) {
+        self.next_seq = self.next_seq.max(seq.saturating_add(1));
     }
 
     /// Takes a task out, wherever it stands.

@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use api_types::task::Usage;
-use api_types::{
-    Determinism, EngineKind, ErrorBody, FinishReason, StartedEvent, TaskEvent, TaskId, TaskState, Workload,
-};
+use api_types::{Determinism, EngineKind, StartedEvent, TaskEvent, TaskId, TaskState, Workload};
 use config_schema::Interrupted;
 use narration_core::Narration;
 use orchestrator_core::dispatch::Job;
@@ -19,7 +17,7 @@ use super::Dispatcher;
 use super::admit::{Candidate, job_spec};
 use super::end::MAX_ATTEMPTS;
 use super::handle::{Admission, PromptTokens};
-use super::tasks::{Task, state_of};
+use super::tasks::{Task, outcome};
 use crate::continuation::Continuation;
 use crate::story::ACTOR;
 use crate::task_log::{TakenUp, TaskLog};
@@ -55,6 +53,7 @@ impl Dispatcher {
         let (mut waiting, mut ended) = (0_usize, 0_usize);
         for (record, age) in records.into_iter().zip(ages) {
             let said = transcripts.remove(&record.id).unwrap_or_default();
+            self.queue.count_on_from(record.admission.seq);
             if self.restore_one(&record, said, age, now)? {
                 ended += 1;
             } else {
@@ -127,7 +126,7 @@ impl Dispatcher {
         task.log.preload(&saved.said.tokens, saved.said.generated);
         let written = life.end.as_ref().map(|end| (end.event.clone(), end.cut));
         if let Some((event, cut)) = written.or_else(|| saved.said.end.clone()) {
-            (task.state, task.finish_reason, task.error) = outcome(life.state, &event);
+            (task.state, task.finish_reason, task.error) = outcome(event.clone());
             task.usage = life
                 .end
                 .as_ref()
@@ -246,16 +245,6 @@ impl Saved<'_> {
         let mut kept = self.record.life.kept.clone();
         kept.resize(epoch as usize, self.said.tokens.len() as u64);
         TakenUp { epoch, kept }
-    }
-}
-
-/// State, finish reason and error of a task that ended with `event`; the journal's state where it has one.
-fn outcome(state: TaskState, event: &TaskEvent) -> (TaskState, Option<FinishReason>, Option<ErrorBody>) {
-    let state = |otherwise| if state.is_terminal() { state } else { otherwise };
-    match event {
-        TaskEvent::End(end) => (state(state_of(end.finish_reason)), Some(end.finish_reason), None),
-        TaskEvent::Error(body) => (state(TaskState::Failed), None, Some((**body).clone())),
-        _ => (state(TaskState::Failed), None, None),
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use api_types::task::{Timings, Usage};
 use api_types::{
-    CorrelationId, ErrorBody, FinishReason, Priority, TaskEvent, TaskId, TaskReceipt, TaskRequest, TaskState,
-    TaskStatus,
+    CorrelationId, ErrorBody, ErrorCode, FinishReason, Priority, TaskEvent, TaskId, TaskReceipt, TaskRequest,
+    TaskState, TaskStatus,
 };
 use orchestrator_core::eta::Demand;
 use orchestrator_core::policy::JobSpec;
@@ -150,9 +150,8 @@ impl Task {
     /// hears of it, and no client shall see the terminal event first and a running task afterwards.
     fn told(&self) -> (TaskState, Option<FinishReason>, Option<ErrorBody>) {
         match self.log.terminal().filter(|_| !self.state.is_terminal()) {
-            Some(TaskEvent::End(end)) => (state_of(end.finish_reason), Some(end.finish_reason), None),
-            Some(TaskEvent::Error(body)) => (TaskState::Failed, None, Some(*body)),
-            _ => (self.state, self.finish_reason, self.error.clone()),
+            Some(event) => outcome(event),
+            None => (self.state, self.finish_reason, self.error.clone()),
         }
     }
 
@@ -165,12 +164,27 @@ impl Task {
     }
 }
 
-/// The state of a task that ended so.
-pub(super) const fn state_of(reason: FinishReason) -> TaskState {
-    match reason {
-        FinishReason::Stop | FinishReason::Length => TaskState::Completed,
-        FinishReason::Canceled => TaskState::Canceled,
-        FinishReason::Deadline => TaskState::Expired,
+/// State, finish reason and error of a task that ended with this event.
+pub(super) fn outcome(terminal: TaskEvent) -> (TaskState, Option<FinishReason>, Option<ErrorBody>) {
+    match terminal {
+        TaskEvent::End(end) => {
+            let state = match end.finish_reason {
+                FinishReason::Stop | FinishReason::Length => TaskState::Completed,
+                FinishReason::Canceled => TaskState::Canceled,
+                FinishReason::Deadline => TaskState::Expired,
+            };
+            (state, Some(end.finish_reason), None)
+        }
+        TaskEvent::Error(body) => {
+            let state = match body.code {
+                ErrorCode::QueueFullDropLru => TaskState::Evicted,
+                _ if receipt::is_interruption(&body) => TaskState::Interrupted,
+                _ => TaskState::Failed,
+            };
+            (state, None, Some(*body))
+        }
+        // Logs are sealed with the two above only.
+        _ => (TaskState::Failed, None, None),
     }
 }
 
@@ -231,8 +245,9 @@ impl TaskTable {
         self.tasks.iter()
     }
 
-    /// Puts an ended task into retention.
-    pub(super) fn retire(&mut self, id: TaskId, now: Instant) {
+    /// Puts a task that ended at `at` into retention: what ended first is forgotten first, also after a restart, which
+    /// finds them in another order.
+    pub(super) fn retire(&mut self, id: TaskId, at: Instant) {
         let Some(task) = self.tasks.get_mut(&id) else {
             return;
         };
@@ -240,7 +255,8 @@ impl TaskTable {
         if let Some(deadline) = task.deadline {
             self.deadlines.remove(&(deadline, id));
         }
-        self.ended.push_back((now, id));
+        let place = self.ended.partition_point(|&(earlier, _)| earlier <= at);
+        self.ended.insert(place, (at, id));
         while self.ended.len() > self.retention.tasks {
             self.forget_oldest();
         }

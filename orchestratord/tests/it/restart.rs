@@ -191,3 +191,20 @@ async fn a_full_disk_yields_no_false_202() {
     };
     wait_for("nothing to wait", LIMIT, look).await.unwrap();
 }
+
+/// What was acknowledged last is forgotten last, however often the daemon was started (ORCH-3710).
+#[tokio::test]
+async fn what_ended_before_a_restart_is_forgotten_before_what_ended_after_it() {
+    let few = "[orchestratord.sse]\nretained_tasks = 4\n";
+    let mut fixture = Fixture::start(&[("p", 1, fast())], few, &[]).await;
+    for _ in 0..4 {
+        let id = fixture.submit(&task(2)).await;
+        fixture.read(&id).await;
+    }
+    fixture.crash().await;
+    fixture.register().await;
+    let last = fixture.submit(&task(2)).await;
+    fixture.read(&last).await;
+    fixture.crash().await;
+    assert_eq!(fixture.status(&last).await["state"], "completed");
+}
