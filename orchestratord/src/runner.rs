@@ -8,6 +8,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::thread;
 use std::time::Duration;
 
 use adapter_api::{AdapterError, AdapterErrorKind, Finish, Job, TokenBatch, TokenStream};
@@ -77,7 +78,8 @@ pub struct RunReport {
     pub outcome: RunOutcome,
 }
 
-/// Reports the end of a run exactly once, also when the run panics.
+/// Reports the end of a run exactly once, also when the run panics. A run that is dropped says nothing to its readers:
+/// whoever dropped it did, or the process ends and the task is taken up after the restart.
 struct RunGuard {
     task_id: TaskId,
     log: TaskLog,
@@ -89,20 +91,24 @@ impl RunGuard {
     fn ended(&mut self, outcome: RunOutcome) {
         self.outcome = Some(outcome);
     }
+
+    fn panicked(&self) -> RunOutcome {
+        let body = ErrorBody::new(ErrorCode::Internal, "the task's run ended unexpectedly");
+        let event = TaskEvent::Error(Box::new(body.clone()));
+        match self.log.seal(false, |_| event.into()) {
+            Ok(()) => RunOutcome::Failed(Box::new(body)),
+            Err(_) => RunOutcome::SealedElsewhere,
+        }
+    }
 }
 
 impl Drop for RunGuard {
     fn drop(&mut self) {
-        let outcome = self.outcome.take().unwrap_or_else(|| {
-            let body = ErrorBody::new(ErrorCode::Internal, "the task's run ended unexpectedly");
-            match self
-                .log
-                .seal(false, |_| TaskEvent::Error(Box::new(body.clone())).into())
-            {
-                Ok(()) => RunOutcome::Failed(Box::new(body)),
-                Err(_) => RunOutcome::SealedElsewhere,
-            }
-        });
+        let outcome = match self.outcome.take() {
+            Some(outcome) => outcome,
+            None if thread::panicking() => self.panicked(),
+            None => RunOutcome::SealedElsewhere,
+        };
         self.signals
             .send(Signal::RunEnded(self.task_id, Box::new(RunReport { outcome })));
     }

@@ -20,6 +20,8 @@ mod deadline;
 mod explain;
 #[path = "it/faults.rs"]
 mod faults;
+#[path = "it/faulty_disk.rs"]
+mod faulty_disk;
 #[path = "it/guards.rs"]
 mod guards;
 #[path = "it/metrics.rs"]

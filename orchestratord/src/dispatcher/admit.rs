@@ -14,10 +14,12 @@ use orchestrator_core::eta::{Demand, Estimate};
 use orchestrator_core::policy::{JobSpec, Outcome, PlacementDecision, PlacementInput, Requirements, decide};
 use orchestrator_core::queue::Admission as Pushed;
 use sha2::{Digest, Sha256};
+use task_journal::NotCommitted;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::decisions::{log_decision, unsure};
+use super::durable::not_committed;
 use super::handle::{Admission, Admitted, PromptTokens, Tokenizer};
 use super::sessions::{HoldRefused, prefer};
 use super::tasks::Task;
@@ -38,6 +40,10 @@ impl Dispatcher {
             .unwrap_or_else(|| TaskId::new(Uuid::now_v7()));
         let fingerprint = fingerprint(&admission.request);
         if let Some(known) = self.tasks.get(&id) {
+            if known.withdrawn {
+                // Its last attempt is being taken back, and its slot is not free yet.
+                return self.refused(&admission, not_committed(NotCommitted::Behind));
+            }
             return known.repeated(id, &fingerprint);
         }
         if self.parts.draining.is_cancelled() {

@@ -155,9 +155,6 @@ impl Dispatcher {
     pub(super) fn admit_and_answer(&mut self, admission: Admission, reply: oneshot::Sender<Admitted>) {
         let mut admission = admission;
         let in_flight = admission.in_flight.take();
-        if let Some(id) = admission.request.task_id {
-            self.drop_withdrawn(id);
-        }
         let now = Instant::now();
         self.durable.forget_given();
         if self.durable.is_on() && self.durable.is_behind(now) {
@@ -242,7 +239,8 @@ impl Dispatcher {
         }
     }
 
-    /// Takes an admission back that was answered with an error: the task ends, and nothing of it is kept.
+    /// Takes an admission back that was answered with an error: the task ends, and nothing of it is kept once its slot is
+    /// free.
     pub(super) fn withdraw(&mut self, id: TaskId, reason: NotCommitted) {
         let Some(task) = self.tasks.get_mut(&id) else {
             return;
@@ -253,10 +251,11 @@ impl Dispatcher {
         if !over {
             self.fail(id, not_committed(reason));
         }
+        self.drop_withdrawn(id);
     }
 
-    /// Makes way for another attempt with the id of a task that was taken back.
-    fn drop_withdrawn(&mut self, id: TaskId) {
+    /// Forgets a task that was taken back, unless it still has a slot: another attempt may come with its id.
+    pub(super) fn drop_withdrawn(&mut self, id: TaskId) {
         let gone = |task: &Task| task.withdrawn && task.lease.as_ref().is_none_or(|lease| !lease.held);
         if self.tasks.get(&id).is_some_and(gone) {
             self.tasks.remove(&id);
@@ -327,7 +326,7 @@ fn answered(
 }
 
 /// The client's error when a task could not be made durable.
-fn not_committed(reason: NotCommitted) -> ErrorBody {
+pub(super) fn not_committed(reason: NotCommitted) -> ErrorBody {
     let (label, hint) = match reason {
         NotCommitted::Failed => (
             "journal_failed",

@@ -167,6 +167,7 @@ impl Dispatcher {
             RunOutcome::NotStarted(error) => self.not_started(id, &facts, error),
         }
         self.show_pool(&facts.pool_id);
+        self.drop_withdrawn(id);
     }
 
     fn release(&mut self, id: TaskId) -> Option<RunFacts> {

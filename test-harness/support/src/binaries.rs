@@ -76,6 +76,14 @@ pub(crate) fn shared_library(name: &str) -> Result<PathBuf, BuildError> {
     )
 }
 
+/// The path of a shared library of this workspace that nothing links, built like the programs.
+pub(crate) fn plugin(name: &str) -> Result<PathBuf, BuildError> {
+    if configured_folder().is_none() {
+        built_programs()?;
+    }
+    shared_library(name)
+}
+
 /// The workspace's root, known since this crate was compiled.
 pub fn workspace_root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -8,6 +8,7 @@
 pub mod binaries;
 pub mod daemon;
 pub mod fake_nvml;
+pub mod faulty_disk;
 pub mod gguf;
 pub mod http1;
 mod processes;

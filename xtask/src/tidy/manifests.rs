@@ -9,10 +9,16 @@ use super::Finding;
 use crate::workspace::{Crate, Workspace};
 
 /// Crates with lints of their own, and why.
-const OWN_LINTS: [(&str, &str); 1] = [(
-    "fake-nvml",
-    "it exports the C interface of NVML, which needs unsafe code",
-)];
+const OWN_LINTS: [(&str, &str); 2] = [
+    (
+        "fake-nvml",
+        "it exports the C interface of NVML, which needs unsafe code",
+    ),
+    (
+        "faulty-disk",
+        "it stands in for functions of the C library, which needs unsafe code",
+    ),
+];
 const DEPENDENCY_TABLES: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependencies"];
 
 /// Checks the manifests and READMEs of all crates.
