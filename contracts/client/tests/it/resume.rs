@@ -86,6 +86,46 @@ async fn a_cut_at_any_byte_loses_and_repeats_nothing() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// ORCH-3716: the server lost the end of its transcript. What it takes back is told, and the next try asks from there.
+#[tokio::test]
+async fn a_resync_moves_the_place_to_resume_from() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let client = server.client()?;
+    let served = async {
+        let mut first = server.accept().await?;
+        first.open_stream().await?;
+        first
+            .write(STARTED.to_owned() + &token(0, "a") + &token(1, "b"))
+            .await?;
+        first.hang_up().await?;
+        let mut second = server.accept().await?;
+        assert_eq!(second.header("last-event-id"), Some("0.2"));
+        second.open_stream().await?;
+        second
+            .write("event: resync\ndata: {\"epoch\":1,\"from\":1}\n\n")
+            .await?;
+        second.hang_up().await?;
+        let mut third = server.accept().await?;
+        assert_eq!(third.header("last-event-id"), Some("1.1"));
+        third.open_stream().await?;
+        third.write(END.to_owned()).await?;
+        third.closed_by_client().await
+    };
+    let (seen, served) = tokio::join!(follow(&client), served);
+    served?;
+    assert_eq!(
+        seen?,
+        [
+            "0.0 started",
+            "0.1 token 0 a",
+            "0.2 token 1 b",
+            "- resync",
+            "0.99 end"
+        ]
+    );
+    Ok(())
+}
+
 #[tokio::test]
 async fn progress_starts_the_count_of_tries_anew() -> anyhow::Result<()> {
     let server = Server::start().await?;
