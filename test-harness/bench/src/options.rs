@@ -11,7 +11,7 @@ pub(crate) struct Options {
     /// Fewer repeats and shorter runs, under a minute: to see that it works, not to quote.
     #[arg(long, conflicts_with = "full")]
     quick: bool,
-    /// Also what takes long: 5000 open streams.
+    /// Also what takes long or needs a large machine: 2000 paced streams, 5000 and 10000 open ones.
     #[arg(long)]
     full: bool,
     /// Only this measurement; may be given several times.
@@ -32,10 +32,14 @@ pub(crate) enum Section {
     Paced,
     /// 500 streams at a reader's pace.
     Crowd,
+    /// 2000 streams at a reader's pace.
+    Throng,
     /// Many tokens per write of the engine.
     Bulk,
     /// Requests of 1 to 16 tokens.
     Short,
+    /// Receipts with the journal on.
+    Admission,
     /// Resident memory.
     Memory,
     /// The placement decision.
@@ -54,7 +58,10 @@ impl Options {
     /// What to measure, in the order of the list.
     pub(crate) fn sections(&self) -> impl Iterator<Item = Section> {
         let all = Section::value_variants().iter().copied();
-        all.filter(|section| self.only.is_empty() || self.only.contains(section))
+        all.filter(|section| match self.only.as_slice() {
+            [] => self.full || *section != Section::Throng,
+            named => named.contains(section),
+        })
     }
 
     /// How much of it.
@@ -100,7 +107,8 @@ mod tests {
 
     #[test]
     fn all_sections_unless_some_are_named() {
-        assert_eq!(options("bench").sections().count(), 6);
+        assert_eq!(options("bench").sections().count(), 7);
+        assert_eq!(options("bench --full").sections().count(), 8);
         let some: Vec<_> = options("bench --only short --only paced").sections().collect();
         assert_eq!(some, [Section::Paced, Section::Short]);
     }

@@ -29,6 +29,7 @@ pub(super) async fn measure(ground: &Ground, scale: Scale) -> Result<Findings> {
     let mut figures = with_open(ground, 1000, repeats).await?;
     if scale == Scale::Full {
         figures.extend(with_open(ground, 5000, repeats).await?);
+        figures.extend(with_open(ground, 10_000, 1).await?);
     }
     Ok(Findings {
         figures,

@@ -1,5 +1,6 @@
 //! The measurements, one module each: start a rig, check that all relays give the engine's own text, then alternate.
 
+mod admission;
 mod bulk;
 mod decide;
 mod memory;
@@ -41,8 +42,10 @@ pub(crate) async fn measure(section: Section, ground: &Ground, scale: Scale) -> 
     match section {
         Section::Paced => paced::measure(ground, &paced::sixty_four(scale)).await,
         Section::Crowd => paced::measure(ground, &paced::five_hundred(scale)).await,
+        Section::Throng => paced::measure(ground, &paced::two_thousand(scale)).await,
         Section::Bulk => bulk::measure(ground, scale).await,
         Section::Short => short::measure(ground, scale).await,
+        Section::Admission => admission::measure(ground, scale).await,
         Section::Memory => memory::measure(ground, scale).await,
         Section::Decide => decide::measure(scale),
     }

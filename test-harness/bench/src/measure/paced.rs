@@ -55,6 +55,18 @@ pub(super) fn five_hundred(scale: Scale) -> Pacing {
     }
 }
 
+/// As many as a large installation has: 100 000 tokens/s.
+pub(super) fn two_thousand(scale: Scale) -> Pacing {
+    Pacing {
+        streams: 2000,
+        tokens: 50,
+        period: Duration::from_millis(20),
+        repeats: scale.pick(1, 3),
+        cpu_most: None,
+        p99_most_us: None,
+    }
+}
+
 /// What one round of a relay showed.
 #[derive(Debug)]
 struct Round {

@@ -1,7 +1,9 @@
 //! The orchestrator under measurement. This program plays the pool-managerd that reports one pool to it.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -16,7 +18,7 @@ use crate::load::{Dialect, Target};
 /// must not get stale within a run.
 const CONFIG: &str = "\
 [http]
-max_connections = 16384
+max_connections = 32768
 
 [orchestratord.queue]
 capacity = 16384
@@ -33,11 +35,13 @@ stale_after_ms = 600000
 pub(super) async fn start(ground: &Ground, engine: SocketAddr, slots: u32) -> Result<Relay> {
     let config = ground.folder.join("orchestratord.toml");
     fs::write(&config, CONFIG).context("writing the orchestrator's configuration")?;
+    let state = ground.folder.join("state");
+    forget(&state)?;
     let mut command = Command::new(ground.binaries.join("orchestratord"));
     command
         .env_clear()
         .env("ORCHD_ADDR", "127.0.0.1:0")
-        .env("ORCHD_STATE_DIR", ground.folder.join("state"))
+        .env("ORCHD_STATE_DIR", &state)
         .arg("--config")
         .arg(&config);
     let child = Child::start(
@@ -61,6 +65,16 @@ pub(super) async fn start(ground: &Ground, engine: SocketAddr, slots: u32) -> Re
             dialect: Dialect::Tasks,
         },
     })
+}
+
+/// The tasks of the run before would be taken up.
+fn forget(state: &Path) -> Result<()> {
+    match fs::remove_dir_all(state) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", state.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn register(orchestrator: SocketAddr, engine: SocketAddr, slots: u32) -> Result<()> {
