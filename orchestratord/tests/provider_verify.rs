@@ -10,8 +10,10 @@ mod contract;
 #[expect(dead_code, reason = "the integration tests of this crate use the rest of it")]
 #[path = "it/fixture.rs"]
 mod fixture;
+#[path = "provider_verify/schemathesis.rs"]
+mod schemathesis;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use test_harness_support::http1::{self, Answer, Call};
@@ -49,11 +51,31 @@ fn the_documents_are_the_checked_in_ones() {
     }
 }
 
+/// ORCH-3980: every operation shows what it takes and gives, and what it shows is true to its schema.
+#[test]
+fn every_operation_has_examples_that_hold() {
+    let contract = Contract::load();
+    let path = test_harness_support::binaries::workspace_root().join("contracts/openapi/examples.json");
+    let told: BTreeMap<String, Value> =
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let operations: BTreeSet<String> = contract
+        .operations()
+        .filter(|operation| operation.shows_something())
+        .map(Operation::name)
+        .collect();
+    let told: BTreeSet<String> = told.into_keys().collect();
+    assert_eq!(told, operations, "examples.json and the operations");
+    for operation in contract.operations() {
+        contract.check_examples(operation);
+    }
+}
+
 #[tokio::test]
 async fn every_operation_answers_as_the_contract_says() {
     let contract = Contract::load();
     let fixture = guarded().await;
-    let task = json!({"model_ref": "tiny", "prompt": "the moon", "max_tokens": 4});
+    let task =
+        json!({"model_ref": "tiny", "prompt": "the moon", "max_tokens": 4, "session_id": cases::SESSION});
     let submitted = http1::call(
         fixture.daemon.address(),
         &Call::post_json("/v1/tasks", &task).bearer(TOKEN),
@@ -98,7 +120,10 @@ async fn every_operation_answers_as_the_contract_says() {
         .map(Operation::name)
         .filter(|name| !seen.contains(name))
         .collect();
-    println!("operations without a case of their own: {unseen:?}");
+    assert!(
+        unseen.is_empty(),
+        "operations without a case of their own: {unseen:?}"
+    );
 }
 
 /// AUTH-1001, AUTH-1005: 40101 without, 40102 with a wrong token, on every operation but the public ones.

@@ -17,9 +17,11 @@ pub struct TaskQuery {
     pub state: Option<TaskState>,
     /// Where the page before ended: its `next_cursor`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>, format = Uuid)]
     pub cursor: Option<String>,
     /// Most tasks of the page; the daemon's own bound holds as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn pools(State(state): State<AppState>) -> Result<Json<PoolList
     get,
     path = "/v1/pools/{id}",
     tag = "control",
-    params(("id" = String, Path, description = "Pool id")),
+    params(("id" = PoolId, Path, description = "Pool id")),
     responses((status = 200, description = "The pool", body = PoolStatus), (status = 404, description = "NOT_FOUND", body = ErrorBody))
 )]
 pub(super) async fn pool(
@@ -50,7 +50,7 @@ pub(super) async fn pool(
     get,
     path = "/v1/pools/{id}/health",
     tag = "control",
-    params(("id" = String, Path, description = "Pool id")),
+    params(("id" = PoolId, Path, description = "Pool id")),
     responses((status = 200, description = "Its health", body = PoolHealth), (status = 404, description = "NOT_FOUND", body = ErrorBody))
 )]
 pub(super) async fn pool_health(

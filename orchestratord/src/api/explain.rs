@@ -22,7 +22,7 @@ use crate::dispatcher::{Explained, Preview, PromptTokens, undecided};
     get,
     path = "/v1/tasks/{id}/decision",
     tag = "tasks",
-    params(("id" = String, Path, description = "Task id")),
+    params(("id" = TaskId, Path, description = "Task id")),
     responses(
         (status = 200, description = "The decision, its log and its input", body = DecisionRecord),
         (status = 401, description = "MISSING_TOKEN or BAD_TOKEN", body = ErrorBody),

@@ -3,6 +3,7 @@
 mod admission;
 mod common_answers;
 mod control;
+mod examples;
 mod explain;
 mod measure;
 mod ops;

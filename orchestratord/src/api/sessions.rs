@@ -18,7 +18,7 @@ use crate::dispatcher::SessionKey;
     get,
     path = "/v1/sessions/{id}",
     tag = "sessions",
-    params(("id" = String, Path, description = "Session id")),
+    params(("id" = SessionId, Path, description = "Session id")),
     responses(
         (status = 200, description = "The session", body = SessionStatus),
         (status = 400, description = "INVALID_PARAMS: not a session id", body = ErrorBody),
@@ -44,7 +44,7 @@ pub(super) async fn show(
     delete,
     path = "/v1/sessions/{id}",
     tag = "sessions",
-    params(("id" = String, Path, description = "Session id")),
+    params(("id" = SessionId, Path, description = "Session id")),
     responses(
         (status = 204, description = "It has ended"),
         (status = 400, description = "INVALID_PARAMS: not a session id", body = ErrorBody),

@@ -8,7 +8,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{AppState, common_answers, control, explain, ops, sessions, stream, tasks, workers};
+use super::{AppState, common_answers, control, examples, explain, ops, sessions, stream, tasks, workers};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -37,7 +37,7 @@ pub fn data() -> OpenApiRouter<AppState> {
         .routes(routes!(explain::explain))
         .routes(routes!(stream::open))
         .routes(routes!(sessions::show, sessions::end));
-    common_answers::describe(routes.get_openapi_mut());
+    complete(routes.get_openapi_mut());
     routes
 }
 
@@ -57,7 +57,7 @@ pub fn control() -> OpenApiRouter<AppState> {
         .routes(routes!(ops::healthz))
         .routes(routes!(ops::readyz))
         .routes(routes!(ops::openapi));
-    common_answers::describe(routes.get_openapi_mut());
+    complete(routes.get_openapi_mut());
     routes
 }
 
@@ -67,6 +67,11 @@ pub fn whole() -> Document {
     let mut document = data().into_openapi();
     document.merge(control().into_openapi());
     document
+}
+
+fn complete(document: &mut Document) {
+    common_answers::describe(document);
+    examples::add(document);
 }
 
 fn described(mut document: Document) -> Document {

@@ -25,7 +25,7 @@ const MAX_EVENT_ID: usize = 64;
     path = "/v1/tasks/{id}/stream",
     tag = "tasks",
     params(
-        ("id" = String, Path, description = "Task id"),
+        ("id" = TaskId, Path, description = "Task id"),
         ("Last-Event-ID" = Option<String>, Header, description = "Resume after this frame")
     ),
     responses(

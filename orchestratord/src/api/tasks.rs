@@ -102,7 +102,7 @@ fn filter(query: &TaskQuery) -> Result<ListFilter, ApiError> {
     get,
     path = "/v1/tasks/{id}",
     tag = "tasks",
-    params(("id" = String, Path, description = "Task id")),
+    params(("id" = TaskId, Path, description = "Task id")),
     responses((status = 200, description = "The task", body = TaskStatus), (status = 404, description = "NOT_FOUND", body = ErrorBody))
 )]
 pub(super) async fn show(
@@ -118,7 +118,7 @@ pub(super) async fn show(
     post,
     path = "/v1/tasks/{id}/cancel",
     tag = "tasks",
-    params(("id" = String, Path, description = "Task id")),
+    params(("id" = TaskId, Path, description = "Task id")),
     responses((status = 204, description = "No token follows"), (status = 404, description = "NOT_FOUND", body = ErrorBody))
 )]
 pub(super) async fn cancel(

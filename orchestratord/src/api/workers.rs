@@ -44,7 +44,7 @@ pub(super) async fn register(
     post,
     path = "/v1/workers/{node_id}/heartbeat",
     tag = "workers",
-    params(("node_id" = String, Path, description = "Node id")),
+    params(("node_id" = NodeId, Path, description = "Node id")),
     request_body = NodeReport,
     responses(
         (status = 200, description = "What the node shall do", body = DesiredState),
@@ -70,7 +70,7 @@ pub(super) async fn heartbeat(
     delete,
     path = "/v1/workers/{node_id}",
     tag = "workers",
-    params(("node_id" = String, Path, description = "Node id")),
+    params(("node_id" = NodeId, Path, description = "Node id")),
     responses((status = 204, description = "Forgotten"), (status = 404, description = "NOT_FOUND", body = ErrorBody))
 )]
 pub(super) async fn deregister(

@@ -8,6 +8,9 @@ use super::contract::Operation;
 
 pub(crate) const TOKEN: &str = "a-token-of-the-provider-verification";
 
+/// The known task's session.
+pub(crate) const SESSION: &str = "verified";
+
 /// Belongs to nobody.
 const UNKNOWN_TASK: &str = "01900000-0000-7000-8000-0000000000ff";
 
@@ -80,6 +83,10 @@ fn of_tasks(task: &str) -> Vec<Case> {
         Case::of("its decision", "GET", "/v1/tasks/{id}/decision", 200).at(of("/decision")),
         Case::of("its stream", "GET", "/v1/tasks/{id}/stream", 200).at(of("/stream")),
         Case::of("a cancel", "POST", "/v1/tasks/{id}/cancel", 204).at(of("/cancel")),
+        Case::of("its session", "GET", "/v1/sessions/{id}", 200).at(format!("/v1/sessions/{SESSION}")),
+        Case::of("its session's end", "DELETE", "/v1/sessions/{id}", 204)
+            .at(format!("/v1/sessions/{SESSION}")),
+        Case::of("no session", "GET", "/v1/sessions/{id}", 404).at(format!("/v1/sessions/{SESSION}")),
     ]
 }
 

@@ -32,6 +32,32 @@ impl Operation {
     pub(crate) fn name(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
+
+    fn parameters(&self) -> impl Iterator<Item = &Value> {
+        self.spec
+            .get("parameters")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+    }
+
+    /// The bodies of requests and of good answers, with their media types.
+    fn shown(&self) -> Vec<(&String, &Value)> {
+        let answers = self.spec["responses"].as_object().unwrap().iter();
+        let good = answers
+            .filter(|(status, _)| status.starts_with('2'))
+            .map(|(_, answer)| answer);
+        let bodies = self.spec.get("requestBody").into_iter().chain(good);
+        bodies
+            .filter_map(|body| body.get("content")?.as_object())
+            .flatten()
+            .collect()
+    }
+
+    /// Whether there is a parameter or a body to show.
+    pub(crate) fn shows_something(&self) -> bool {
+        self.parameters().next().is_some() || !self.shown().is_empty()
+    }
 }
 
 /// Both documents.
@@ -105,6 +131,36 @@ impl Contract {
                 answer.header("x-correlation-id"),
                 "{place}"
             );
+        }
+    }
+
+    /// What an operation shows, against what it says.
+    pub(crate) fn check_examples(&self, operation: &Operation) {
+        let name = operation.name();
+        for parameter in operation.parameters() {
+            let place = format!("{name}: example of parameter {}", parameter["name"]);
+            match parameter.get("example") {
+                Some(example) => self.validate(&parameter["schema"], example, &place),
+                None => assert!(parameter["required"] != true, "{place} is missing"),
+            }
+        }
+        for (media, content) in operation.shown() {
+            let place = format!("{name}: example of {media}");
+            let example = content
+                .get("example")
+                .unwrap_or_else(|| panic!("{place} is missing"));
+            match media.as_str() {
+                "text/event-stream" => self.check_events(example.as_str().unwrap()),
+                _ => self.validate(&content["schema"], example, &place),
+            }
+        }
+    }
+
+    fn check_events(&self, text: &str) {
+        for frame in text.split("\n\n").filter(|frame| !frame.is_empty()) {
+            let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            let data: Value = serde_json::from_str(field("data: ")).unwrap();
+            self.check_schema("TaskEvent", &json!({"event": field("event: "), "data": data}));
         }
     }
 
