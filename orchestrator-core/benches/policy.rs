@@ -6,7 +6,7 @@ use api_types::{
 };
 use divan::{Bencher, black_box};
 use orchestrator_core::policy::{
-    JobSpec, PlacementInput, PoolView, Readiness, Requirements, Snapshot, decide, explain,
+    DecisionCache, JobSpec, PlacementInput, PoolView, Readiness, Requirements, Snapshot, decide, explain,
 };
 
 fn main() {
@@ -103,4 +103,12 @@ fn explained(bencher: Bencher<'_, '_>, pools: u32) {
     let input = PlacementInput::new(&job, &snapshot);
     let decision = decide(&input);
     bencher.bench_local(|| explain(black_box(&input), black_box(&decision)));
+}
+
+/// The same question again while nothing has changed.
+#[divan::bench(args = SIZES)]
+fn remembered(bencher: Bencher<'_, '_>, pools: u32) {
+    let (job, snapshot) = (job(), snapshot(pools, MODELS));
+    let mut cache = DecisionCache::new(1000);
+    bencher.bench_local(|| cache.decide(black_box(&job), black_box(&snapshot), 0));
 }

@@ -54,6 +54,12 @@ impl Job {
         Self { spec, fingerprint }
     }
 
+    /// Equal requirements have equal fingerprints; unequal ones nearly never.
+    #[must_use]
+    pub const fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
     /// The job.
     #[must_use]
     pub const fn spec(&self) -> &JobSpec {

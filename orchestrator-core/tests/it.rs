@@ -5,6 +5,7 @@ mod it {
     mod eta;
     mod explain;
     mod fixtures;
+    mod lines;
     mod policy;
     mod policy_properties;
     mod queue;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use adapter_api::Timeouts;
 use adapter_host::BreakerOptions;
 use api_types::Cost;
-use config_schema::{Config, Durability, QueuePolicy, RateLimit, Sessions};
+use config_schema::{Config, Count, Durability, QueuePolicy, RateLimit, Sessions};
 use orchestrator_core::queue::{FullPolicy, QueueConfig};
 use orchestrator_core::rate::Rate;
 use orchestrator_core::session;
@@ -44,6 +44,11 @@ pub fn dispatcher(config: &Config) -> Options {
             },
             batch_max_wait_ms: own.queue.batch_max_wait_ms.ms(),
         },
+        pool_capacity: own
+            .queue
+            .pool_capacity
+            .map_or_else(|| own.queue.capacity.get(), Count::get),
+        stranded_max_wait: own.queue.stranded_max_wait_ms.duration(),
         log: LogOptions {
             reader_lag_cap: own.sse.channel_cap.get() as u64,
             microbatch: own.sse.microbatch,

@@ -16,6 +16,8 @@ mod cancel_races;
 mod crash_cycles;
 #[path = "it/deadline.rs"]
 mod deadline;
+#[path = "it/eta.rs"]
+mod eta;
 #[path = "it/explain.rs"]
 mod explain;
 #[path = "it/faults.rs"]
@@ -28,6 +30,8 @@ mod guards;
 mod metrics;
 #[path = "it/nodes.rs"]
 mod nodes;
+#[path = "it/overload.rs"]
+mod overload;
 #[path = "it/queue.rs"]
 mod queue;
 #[path = "it/rate.rs"]
@@ -44,6 +48,8 @@ mod shutdown;
 mod slow_readers;
 #[path = "it/startup.rs"]
 mod startup;
+#[path = "it/stranded.rs"]
+mod stranded;
 #[path = "it/stream.rs"]
 mod stream;
 #[path = "it/take_up.rs"]

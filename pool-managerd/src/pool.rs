@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api_types::link::{DesiredPool, EngineLog};
 use api_types::pool::{PoolReport, ReplicaReport, ReplicaState, UnreadyCause};
@@ -225,11 +226,17 @@ fn replica_report(id: &ReplicaId, view: &ReplicaView) -> ReplicaReport {
         slots_total: status.facts.as_ref().map(|facts| facts.slots),
         ctx_per_slot: status.facts.as_ref().map(|facts| facts.ctx_per_slot),
         engine_version: status.facts.as_ref().and_then(|facts| facts.version.clone()),
+        started_ms_ago: view.starting_for().map(ms),
+        load_ms: view.load_took().map(ms),
         pid: view.process.map(|process| process.pid),
         restarts: status.restarts,
         cause: status.unready.as_ref().map(|why| why.cause),
         last_error: status.last_error.clone(),
     }
+}
+
+const fn ms(duration: Duration) -> u64 {
+    duration.as_millis() as u64
 }
 
 /// Takes the engines' keys out, for readers other than the orchestrator.

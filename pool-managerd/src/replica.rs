@@ -10,9 +10,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api_types::pool::ReplicaState;
 use api_types::{EngineKind, ModelId, PoolId, ReplicaId};
 use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -91,6 +93,10 @@ pub struct ReplicaView {
     pub status: Status,
     /// Its process, while there is one.
     pub process: Option<Process>,
+    /// When the latest start was.
+    pub started: Option<Instant>,
+    /// How long the latest start took until it was ready.
+    pub loaded: Option<Duration>,
     /// The output of the latest start.
     pub current: Option<Arc<Output>>,
     /// The output of the start before.
@@ -115,6 +121,20 @@ impl Process {
 }
 
 impl ReplicaView {
+    /// Since the start of a process that is on its way to ready.
+    #[must_use]
+    pub fn starting_for(&self) -> Option<Duration> {
+        let on_its_way = matches!(self.status.state, ReplicaState::Starting | ReplicaState::Loading);
+        Some(self.started.filter(|_| on_its_way)?.elapsed())
+    }
+
+    /// How long the process that serves took from its start until it was ready.
+    #[must_use]
+    pub fn load_took(&self) -> Option<Duration> {
+        let serves = matches!(self.status.state, ReplicaState::Ready | ReplicaState::Draining);
+        self.loaded.filter(|_| serves)
+    }
+
     /// The output of one start: the given generation, or the latest. Only the last two are kept.
     #[must_use]
     pub fn output(&self, generation: Option<u64>) -> Option<&Arc<Output>> {

@@ -162,6 +162,12 @@ pub struct ReplicaReport {
     /// The engine's build as it reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine_version: Option<String>,
+    /// Since its process was started, ms; only while it is on its way to ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_ms_ago: Option<u64>,
+    /// From the start of its process until it was ready, ms; only while it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_ms: Option<u64>,
     /// Process id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,

@@ -384,6 +384,9 @@ pub struct TaskStatus {
     /// ms from now, while not terminal and known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted_end_ms: Option<u64>,
+    /// The chance to end before the deadline, 0 to 1; while not terminal and known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_time_probability: Option<f64>,
     /// The pool that runs or ran it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_id: Option<PoolId>,

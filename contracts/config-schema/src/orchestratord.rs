@@ -121,6 +121,12 @@ pub struct Queue {
     /// Most waiting tasks, all priorities together. Default 256: with the largest bodies that is
     /// 256 MiB of prompts, and more waiting than that only hides overload.
     pub capacity: Count<1, 256, 1_000_000>,
+    /// Most waiting tasks in the line of one pool. A task stands in the line of one pool that could
+    /// serve it, the shortest; it is refused when all of these are full. Default: as `capacity`.
+    pub pool_capacity: Option<Count<1, 256, 1_000_000>>,
+    /// How long a waiting task waits for a pool to come back when none can serve it any more, ms.
+    /// Then it ends with an error. Default 2 min: a node restarts and loads a large model.
+    pub stranded_max_wait_ms: Ms<0, 120_000, 86_400_000>,
     /// What a full queue does. Default `reject`.
     pub policy: QueuePolicy,
     /// A batch task that has waited this long goes before interactive ones, ms. Default 10 min.

@@ -1,107 +1,171 @@
-//! Runs the tasks ahead through the slots on paper.
+//! Plays the waiting tasks through the slots on paper, several times.
+//!
+//! How long a task takes is not one number: most end early, some run to their limit. So the queue
+//! is played [`MOST_PLAYS`] times, each time with other lengths and speeds drawn from what was
+//! measured; a prediction is the middle of the plays, the chance to be on time is the share of
+//! plays that are. Nothing is random: the draws are fixed strata, each used once per task, paired
+//! differently for every task. Playing means only would be wrong: with many slots the first one to
+//! free frees well before the middle of any.
+//!
+//! Costs O(plays · (slots + tasks · feasible pools · log slots)).
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use api_types::{ModelId, PoolId, Priority};
 
-use serde::{Deserialize, Serialize};
+use super::draw::Draw;
+use super::model::{Measured, Running};
+use super::outlook::{Outlook, Visit, outlook};
+use super::play::{Play, Stream, UNKNOWN, later, streams};
+use super::service::Demand;
+use super::sizes::Sizes;
 
-use super::service::Expected;
+/// Plays of a forecast over few pools; a power of two, as are all counts of plays.
+pub(super) const MOST_PLAYS: usize = 32;
 
-/// Stands for "not known when": sorts after every known time, and adding to it leaves it there.
-const UNKNOWN: u64 = u64::MAX;
+/// Plays over very many pools.
+const LEAST_PLAYS: usize = 4;
 
-/// A running task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Running {
-    /// Since it got its slot, ms.
-    pub elapsed_ms: u64,
-    /// Its expected duration; `None` until measured.
-    pub expected: Option<Expected>,
+/// Pools up to which all plays are afforded.
+const POOLS_FOR_ALL: usize = 64;
+
+/// The slots of one pool as a forecast starts from them.
+#[derive(Debug, Clone)]
+pub struct PoolSlots<'a> {
+    /// The pool.
+    pub pool_id: &'a PoolId,
+    /// What it serves.
+    pub model_id: &'a ModelId,
+    /// Slots without a lease.
+    pub free: u32,
+    /// The tasks on the others.
+    pub running: Vec<Running>,
+    /// When slots that do not exist yet will, for each: an engine is being started. ms from now.
+    pub coming: Vec<Option<u64>>,
 }
 
-impl Running {
-    /// How long it will go on, ms. One that is overdue is expected to take as long again as
-    /// durations typically differ: it is late for a reason, and "now" would be wrong every time.
+/// The slots after the tasks placed so far, in every play.
+#[derive(Debug, Clone)]
+pub struct Forecast {
+    now_ms: u64,
+    pools: Vec<(PoolId, ModelId)>,
+    streams: Vec<Stream>,
+    plays: Vec<Play>,
+    /// Tasks drawn so far.
+    drawn: u64,
+}
+
+/// A task to place.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Its size.
+    pub demand: &'a Demand,
+    /// When it must have ended, on the forecast's clock.
+    pub deadline_at_ms: Option<u64>,
+    /// From when on a batch task takes turns with interactive ones, on the forecast's clock.
+    pub aged_at_ms: u64,
+    /// The pools that could serve it: indexes into the pools that the forecast was made of,
+    /// the one that is taken first among free ones first.
+    pub pools: &'a [usize],
+}
+
+impl Forecast {
+    /// The slots as they are.
     #[must_use]
-    pub fn remaining_ms(&self) -> Option<u64> {
-        let expected = self.expected?;
-        let left = expected.mean_ms.saturating_sub(self.elapsed_ms);
-        Some(if left == 0 { expected.spread_ms } else { left })
+    pub fn new<'a>(measured: &Measured, now_ms: u64, pools: impl IntoIterator<Item = PoolSlots<'a>>) -> Self {
+        let pools: Vec<PoolSlots<'_>> = pools.into_iter().collect();
+        let ids: Vec<_> = pools
+            .iter()
+            .map(|slots| (slots.pool_id.clone(), slots.model_id.clone()))
+            .collect();
+        let streams = streams(measured, &ids, now_ms);
+        let plays = 0..plays_for(pools.len());
+        let mut forecast = Self {
+            now_ms,
+            plays: plays
+                .map(|play| Play::new(play, pools.len(), &streams, now_ms))
+                .collect(),
+            pools: ids,
+            streams,
+            drawn: 0,
+        };
+        for (pool, slots) in pools.iter().enumerate() {
+            forecast.add_pool(measured, pool, slots);
+        }
+        forecast
     }
-}
 
-/// A slot that may take the task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slot {
-    /// Without a lease.
-    Free,
-    /// With a running task.
-    Leased(Running),
-}
-
-impl Slot {
-    fn free_in_ms(&self) -> u64 {
-        match self {
-            Self::Free => 0,
-            Self::Leased(running) => running.remaining_ms().unwrap_or(UNKNOWN),
+    fn add_pool(&mut self, measured: &Measured, pool: usize, slots: &PoolSlots<'_>) {
+        let now_ms = self.now_ms;
+        let coming = |ms: &Option<u64>| ms.map_or(UNKNOWN, |ms| now_ms.saturating_add(ms));
+        for play in &mut self.plays {
+            (0..slots.free).for_each(|_| play.add_slot(pool, now_ms));
+            slots
+                .coming
+                .iter()
+                .map(coming)
+                .for_each(|at| play.add_slot(pool, at));
+        }
+        let stats = measured.stats(slots.pool_id, slots.model_id);
+        for running in &slots.running {
+            let length = measured.length(slots.model_id, &running.demand);
+            let draw = self.next_draw();
+            for (index, play) in self.plays.iter_mut().enumerate() {
+                let left = stats.and_then(|stats| {
+                    let tokens = length.tokens(running.generated, draw.quantile(index))?;
+                    stats.remaining_ms(running, tokens, draw.spreads(index))
+                });
+                let at = left.map_or(UNKNOWN, |ms| later(self.now_ms, ms));
+                play.add_slot(pool, at);
+            }
         }
     }
-}
 
-/// When a task starts and ends, ms from now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Estimate {
-    /// When it gets a slot.
-    pub start_ms: u64,
-    /// When it ends; `None` until durations were measured.
-    pub end_ms: Option<u64>,
-}
-
-/// Predicts one task: the tasks ahead, in order, each take the slot that frees first and hold it
-/// for their expected duration, then it is the task's turn. `None` when that cannot be told from
-/// what was measured; with a free slot for it, it starts now and nothing need be measured.
-///
-/// Costs O((slots + ahead) · log slots).
-pub fn predict(
-    slots: impl IntoIterator<Item = Slot>,
-    ahead: impl IntoIterator<Item = Option<Expected>>,
-    own: Option<Expected>,
-) -> Option<Estimate> {
-    let mut free_in: BinaryHeap<Reverse<u64>> =
-        slots.into_iter().map(|slot| Reverse(slot.free_in_ms())).collect();
-    for task in ahead {
-        let mut first = free_in.peek_mut()?;
-        let lasts = task.map_or(UNKNOWN, |expected| expected.mean_ms);
-        first.0 = first.0.saturating_add(lasts);
+    /// Lets the next task take its slot in every play; tells when it starts and ends.
+    pub fn place(&mut self, measured: &Measured, task: &Asked<'_>) -> Outlook {
+        let draw = self.next_draw();
+        let sizes = Sizes::new(&self.pools, measured, task, draw);
+        let mut visits = Vec::with_capacity(self.plays.len());
+        for (index, play) in self.plays.iter_mut().enumerate() {
+            let earliest = match task.demand.class {
+                Priority::Batch => play.let_pass(measured, &self.pools, &self.streams, task),
+                Priority::Interactive => 0,
+            };
+            let Some((pool, free_at)) = play.first_free(task.pools) else {
+                continue;
+            };
+            let start = free_at.max(earliest);
+            let lasts = sizes.service_ms(pool, index);
+            let known = lasts.filter(|_| start != UNKNOWN);
+            let end = known.map_or(UNKNOWN, |ms| later(start, ms));
+            play.take(pool, end);
+            visits.push(Visit { start, end });
+        }
+        outlook(&visits, task.deadline_at_ms)
     }
-    let Reverse(start_ms) = free_in.pop()?;
-    (start_ms != UNKNOWN).then(|| Estimate {
-        start_ms,
-        end_ms: own.map(|expected| start_ms.saturating_add(expected.mean_ms)),
-    })
+
+    /// About when the next task will start: the mean of a few plays. Never later than all of them.
+    pub(super) fn next_start_ms(&self) -> u64 {
+        let plays = self.plays.iter().step_by(self.plays.len().div_ceil(LEAST_PLAYS));
+        let firsts: Vec<u64> = plays.filter_map(Play::first_of_all).collect();
+        let known = firsts.iter().filter(|at| **at != UNKNOWN);
+        let sum: u64 = known.clone().map(|at| at.saturating_sub(self.now_ms)).sum();
+        self.now_ms.saturating_add(sum / (known.count() as u64).max(1))
+    }
+
+    /// How much work it was to come here: slots and tasks visited, per play.
+    pub(super) fn visits(&self) -> usize {
+        let passed: usize = self.plays.iter().map(|play| play.passed).sum();
+        self.drawn as usize + passed / self.plays.len().max(1)
+    }
+
+    const fn next_draw(&mut self) -> Draw {
+        self.drawn += 1;
+        Draw::new(self.drawn, self.plays.len())
+    }
 }
 
-/// When to try a full queue again, ms from now: a place frees when the first of the running tasks
-/// ends. Clients refused at the same moment are spread over as long again by `jitter`, drawn by
-/// the caller from [0, 1).
-///
-/// While no duration was measured, the longest elapsed time of what runs is taken: a lower bound
-/// of how long a task holds a slot, not a prediction. `None` when nothing runs.
-pub fn retry_after_ms(running: impl IntoIterator<Item = Running>, jitter: f64) -> Option<u64> {
-    let (mut first_end, mut longest) = (None, None);
-    for task in running {
-        first_end = earlier(first_end, task.remaining_ms());
-        longest = longest.max(Some(task.elapsed_ms));
-    }
-    let wait = first_end.or(longest)?.max(1);
-    // Converting to an integer saturates, and makes 0 of NaN.
-    let spread = (wait as f64 * jitter.clamp(0.0, 1.0)) as u64;
-    Some(wait.saturating_add(spread))
-}
-
-fn earlier(a: Option<u64>, b: Option<u64>) -> Option<u64> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (known, None) | (None, known) => known,
-    }
+fn plays_for(pools: usize) -> usize {
+    let afforded = MOST_PLAYS * POOLS_FOR_ALL / pools.max(POOLS_FOR_ALL);
+    // The power of two below.
+    let plays = 1 << afforded.max(1).ilog2();
+    plays.clamp(LEAST_PLAYS, MOST_PLAYS)
 }

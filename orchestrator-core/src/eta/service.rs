@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use api_types::pool::PerfHints;
-use api_types::{ModelId, PoolId};
+use api_types::{ModelId, PoolId, Priority};
 use serde::{Deserialize, Serialize};
 
 use super::ewma::Ewma;
+use super::line::Line;
 
 /// What one finished run showed. Only runs the engine ended by itself teach anything: a cancelled
 /// one says nothing about length.
@@ -24,57 +25,38 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// Tokens per ms, where both were seen.
     fn prefill_rate(&self) -> Option<f64> {
-        rate(self.tokens_in, self.first_token_ms)
+        let seen = self.tokens_in > 0 && self.first_token_ms > 0;
+        seen.then(|| f64::from(self.tokens_in) / self.first_token_ms as f64)
     }
 
-    /// The first token belongs to prefill, so `n` tokens are `n − 1` decode steps.
-    fn decode_rate(&self) -> Option<f64> {
-        rate(self.tokens_out.saturating_sub(1), self.decode_ms)
+    /// ms per step. The first token belongs to prefill, so `n` tokens are `n − 1` decode steps.
+    fn step_ms(&self) -> Option<f64> {
+        let steps = self.tokens_out.saturating_sub(1);
+        (steps > 0 && self.decode_ms > 0).then(|| self.decode_ms as f64 / f64::from(steps))
     }
-}
-
-/// Tokens per ms, where both were seen.
-fn rate(tokens: u32, ms: u64) -> Option<f64> {
-    (tokens > 0 && ms > 0).then(|| f64::from(tokens) / ms as f64)
 }
 
 /// What is known beforehand about a task's size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Demand {
+    /// Its class: tasks of one class are alike in length.
+    pub class: Priority,
     /// Prompt tokens.
     pub tokens_in: u32,
-    /// Tokens the client expects; else what tasks generated on average is taken.
+    /// Tokens the client expects; else what tasks of its kind generated is taken.
     pub expected_out: Option<u32>,
     /// Most tokens it may generate.
     pub max_out: Option<u32>,
-}
-
-/// An expected duration with its spread (one standard deviation), ms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Expected {
-    /// The duration.
-    pub mean_ms: u64,
-    /// How far off it typically is; 0 while one run only was seen.
-    pub spread_ms: u64,
-}
-
-impl Expected {
-    fn new(mean_ms: f64, spread_ms: f64) -> Self {
-        // Float to integer conversion saturates; both are finite and not negative.
-        Self {
-            mean_ms: mean_ms.round() as u64,
-            spread_ms: spread_ms.round() as u64,
-        }
-    }
 }
 
 /// What runs of one model on one pool have shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ServiceStats {
     prefill: Ewma,
-    decode: Ewma,
-    tokens_out: Ewma,
+    first_token: Line,
+    step_ms: Ewma,
     service_ms: Ewma,
 }
 
@@ -84,34 +66,29 @@ impl ServiceStats {
         if let Some(rate) = run.prefill_rate() {
             self.prefill.add(rate);
         }
-        if let Some(rate) = run.decode_rate() {
-            self.decode.add(rate);
+        if let Some(step) = run.step_ms() {
+            self.step_ms.add(step);
         }
-        self.tokens_out.add(f64::from(run.tokens_out));
+        self.first_token
+            .add(f64::from(run.tokens_in), run.first_token_ms as f64);
         self.service_ms
             .add(run.first_token_ms.saturating_add(run.decode_ms) as f64);
-    }
-
-    /// How long a task of this size holds a slot; `None` before the first run. Falls back to the
-    /// mean duration of all runs where a speed it needs was never seen.
-    #[must_use]
-    pub fn expected(&self, demand: &Demand) -> Option<Expected> {
-        self.by_speed(demand).or_else(|| self.by_duration())
     }
 
     /// Decode speed of one slot, thousandths of a token per second; `None` until measured.
     #[must_use]
     pub fn decode_mtps(&self) -> Option<u64> {
-        self.decode.mean().map(|per_ms| (per_ms * 1e6).round() as u64)
+        let step = self.step_ms.mean().filter(|ms| *ms > 0.0)?;
+        // Float to integer conversion saturates.
+        Some((1e6 / step).round() as u64)
     }
 
     /// Both speeds for people, tokens per second.
     #[must_use]
     pub fn perf_hints(&self) -> PerfHints {
-        let per_second = |rate: &Ewma| rate.mean().map(|per_ms| per_ms * 1e3);
         PerfHints {
-            prefill_tps: per_second(&self.prefill),
-            decode_tps: per_second(&self.decode),
+            prefill_tps: self.prefill.mean().map(|per_ms| per_ms * 1e3),
+            decode_tps: self.decode_mtps().map(|mtps| mtps as f64 / 1e3),
         }
     }
 
@@ -121,62 +98,45 @@ impl ServiceStats {
         &self.service_ms
     }
 
-    fn by_duration(&self) -> Option<Expected> {
-        let mean = self.service_ms.mean()?;
-        Some(Expected::new(mean, self.service_ms.spread().unwrap_or(0.0)))
+    /// How long a task of this size takes to its first token, ms; `None` before the first run.
+    /// `z` tells how far from the mean, in spreads.
+    pub(super) fn first_ms(&self, tokens_in: u32, z: f64) -> Option<f64> {
+        let mean = self.first_token.at(f64::from(tokens_in))?;
+        Some(mean * (1.0 + self.first_token.relative_spread() * z).max(0.0))
     }
 
-    fn by_speed(&self, demand: &Demand) -> Option<Expected> {
-        let (out, out_spread) = self.output(demand)?;
-        let steps = (out - 1.0).max(0.0);
-        let prefill_ms = at_rate(f64::from(demand.tokens_in), &self.prefill)?;
-        let decode_ms = at_rate(steps, &self.decode)?;
-        let spread = prefill_ms * self.prefill.relative_spread()
-            + decode_ms * (self.decode.relative_spread() + out_spread);
-        Some(Expected::new(prefill_ms + decode_ms, spread))
-    }
-
-    /// Tokens the task will generate, and their relative spread.
-    fn output(&self, demand: &Demand) -> Option<(f64, f64)> {
-        let (out, spread) = match demand.expected_out {
-            Some(expected) => (f64::from(expected), 0.0),
-            None => (self.tokens_out.mean()?, self.tokens_out.relative_spread()),
+    /// How long so many decode steps take, ms; the mean duration of all runs where no step was
+    /// ever seen; `None` before the first run.
+    pub(super) fn steps_ms(&self, steps: f64, z: f64) -> Option<f64> {
+        if steps <= 0.0 {
+            return Some(0.0);
+        }
+        let (mean, spread) = match self.step_ms.mean() {
+            Some(step) => (step * steps, self.step_ms.relative_spread()),
+            None => (self.service_ms.mean()?, self.service_ms.relative_spread()),
         };
-        let most = demand.max_out.map_or(f64::INFINITY, f64::from);
-        Some((out.min(most), spread))
+        Some(mean * (1.0 + spread * z).max(0.0))
     }
-}
-
-/// How long `amount` takes; nothing takes no time, whatever the rate.
-fn at_rate(amount: f64, rate: &Ewma) -> Option<f64> {
-    if amount <= 0.0 {
-        return Some(0.0);
-    }
-    rate.mean().filter(|rate| *rate > 0.0).map(|rate| amount / rate)
 }
 
 /// What runs have shown, per pool and model. Holds one entry per pair that ever finished a run;
 /// pools and models come from configuration, so it stays small.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct ServiceTimes {
+pub(super) struct ServiceTimes {
     pools: BTreeMap<PoolId, BTreeMap<ModelId, ServiceStats>>,
 }
 
 impl ServiceTimes {
-    /// Learns from one finished run.
-    pub fn observe(&mut self, pool: &PoolId, model: &ModelId, run: &Observation) {
+    pub(super) fn observe(&mut self, pool: &PoolId, model: &ModelId, run: &Observation) {
         let models = self.pools.entry(pool.clone()).or_default();
         models.entry(model.clone()).or_default().observe(run);
     }
 
-    /// What is known; `None` before the first run.
-    #[must_use]
-    pub fn stats(&self, pool: &PoolId, model: &ModelId) -> Option<&ServiceStats> {
+    pub(super) fn stats(&self, pool: &PoolId, model: &ModelId) -> Option<&ServiceStats> {
         self.pools.get(pool)?.get(model)
     }
 
-    /// Forgets pools that are gone.
-    pub fn retain(&mut self, mut keep: impl FnMut(&PoolId) -> bool) {
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&PoolId) -> bool) {
         self.pools.retain(|pool, _| keep(pool));
     }
 }

@@ -26,6 +26,7 @@
 //! | `free_vram` | more | room for longer contexts, and a good neighbour to other programs |
 //! | `pool_id` | smaller | two different pools are never equal, so the answer is unique |
 
+mod cache;
 mod decision;
 mod explain;
 mod filter;
@@ -35,6 +36,7 @@ mod record;
 mod refusal;
 mod score;
 
+pub use cache::DecisionCache;
 pub use decision::{DecisionLog, FilterApplied, Outcome, PlacementDecision, PlacementInput, WaitReason};
 pub use explain::{MAX_SENTENCE, explain};
 pub use filter::Filter;

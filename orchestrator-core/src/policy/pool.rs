@@ -83,7 +83,9 @@ impl PoolView {
         self.readiness == Readiness::Ready && self.slots_free > 0
     }
 
-    pub(super) fn serves(&self, model: &ModelRef) -> bool {
+    /// Whether it serves the model, by its served name or by the reference it was configured with.
+    #[must_use]
+    pub fn serves(&self, model: &ModelRef) -> bool {
         // A served name is a reference of its own kind: one word, compared as text.
         self.model_id.as_str() == model.as_str() || &self.model_ref == model
     }

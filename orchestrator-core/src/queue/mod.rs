@@ -23,15 +23,17 @@
 //! Push, remove and position are O(log n) (removal amortised); a walk allocates nothing.
 
 mod lane;
+mod lines;
 mod order;
 mod rank;
 
 use std::collections::BTreeMap;
 
-use api_types::{PolicyLabel, Priority, TaskId};
+use api_types::{PolicyLabel, PoolId, Priority, TaskId};
 use serde::{Deserialize, Serialize};
 
 use lane::Lane;
+pub use lines::Lines;
 pub use order::Order;
 pub(crate) use order::{Lanes, WaitingLane};
 
@@ -118,7 +120,7 @@ pub enum Admission<T> {
 }
 
 /// Why a newcomer was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefusedBecause {
     /// The queue is full.
     #[error("the queue is full with {capacity} tasks")]
@@ -130,6 +132,14 @@ pub enum RefusedBecause {
     #[error("the queue is full with {capacity} tasks of a higher class")]
     Outranked {
         /// Its bound.
+        capacity: usize,
+    },
+    /// The line of every pool that could serve the task is full; the shortest is named.
+    #[error("the line of pool {pool} is full with {capacity} tasks")]
+    LineFull {
+        /// The pool.
+        pool: PoolId,
+        /// The bound of its line.
         capacity: usize,
     },
     /// A task with this id already waits.

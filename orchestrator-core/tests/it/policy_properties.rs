@@ -1,8 +1,8 @@
 //! What holds for every placement decision, over random pools and jobs.
 
 use orchestrator_core::policy::{
-    DecisionRecord, Filter, JobSpec, MAX_SENTENCE, Outcome, PlacementDecision, PlacementInput, Readiness,
-    Replay, Snapshot, Stage, Verdict, can_start_now, could_serve, decide, explain, verdicts,
+    DecisionCache, DecisionRecord, Filter, JobSpec, MAX_SENTENCE, Outcome, PlacementDecision, PlacementInput,
+    Readiness, Replay, Snapshot, Stage, Verdict, can_start_now, could_serve, decide, explain, verdicts,
 };
 use proptest::prelude::*;
 
@@ -35,6 +35,42 @@ proptest! {
         let input: PlacementInput<'static> = serde_json::from_str(&stored.0).unwrap();
         let read: PlacementDecision = serde_json::from_str(&stored.1).unwrap();
         prop_assert_eq!(decide(&input), read);
+    }
+
+    /// REQ-PLACEMENT-CACHE: whatever is asked in whatever order, while slots are taken, snapshots
+    /// replaced and time passes, a cached answer is the answer.
+    #[test]
+    fn the_cache_never_changes_a_decision(
+        jobs in prop::collection::vec(any_job(), 1..6),
+        snapshots in prop::collection::vec(any_snapshot(), 1..4),
+        asked in prop::collection::vec((0usize..6, 0u8..12, 0u64..400), 1..60),
+        ttl_ms in 0u64..1000,
+    ) {
+        let mut cache = DecisionCache::new(ttl_ms);
+        let (mut version, mut current, mut now) = (0, 0, 0);
+        let mut snapshot = Snapshot { version, ..snapshots[0].clone() };
+        let asks = asked.len() as u64;
+        for (job, change, pause) in asked {
+            now += pause;
+            match change {
+                0 => {
+                    current += 1;
+                    version = snapshot.version + 1;
+                    snapshot = Snapshot { version, ..snapshots[current % snapshots.len()].clone() };
+                }
+                1 => {
+                    let free = snapshot.pools.iter().find(|pool| pool.has_free_slot()).map(|pool| pool.pool_id.clone());
+                    if let Some(pool) = free {
+                        prop_assert!(snapshot.take_slot(&pool).is_ok());
+                    }
+                }
+                _ => {}
+            }
+            let job = &jobs[job % jobs.len()];
+            prop_assert_eq!(&*cache.decide(job, &snapshot, now), &decided(job, &snapshot));
+        }
+        let (hits, misses) = cache.hits_and_misses();
+        prop_assert_eq!(hits + misses, asks);
     }
 
     /// REQ-DECISION-REPLAY: what the API shows is enough to decide again, and any change of it shows.

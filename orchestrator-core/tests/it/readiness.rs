@@ -15,6 +15,8 @@ fn report(states: &[ReplicaState], draining: bool) -> PoolReport {
         slots_total: None,
         ctx_per_slot: None,
         engine_version: None,
+        started_ms_ago: None,
+        load_ms: None,
         pid: None,
         restarts: 0,
         cause: None,

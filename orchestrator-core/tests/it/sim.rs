@@ -6,6 +6,7 @@
 //! `AT cancel NAME`, `AT drain POOL`, `AT ready POOL`, in order of time (ms).
 
 mod engine;
+mod honesty;
 
 use engine::Sim;
 

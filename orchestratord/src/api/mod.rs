@@ -5,6 +5,7 @@ mod common_answers;
 mod control;
 mod examples;
 mod explain;
+mod headers;
 mod measure;
 mod ops;
 mod rate_limit;

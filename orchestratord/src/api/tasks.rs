@@ -6,7 +6,7 @@ use axum::extract::State;
 use http::{HeaderMap, StatusCode};
 use http_front::{ApiError, ApiJson, ApiPath, ApiQuery, RequestContext, budget_headers};
 
-use super::{AppState, admission, rate_limit};
+use super::{AppState, admission, headers, rate_limit};
 use crate::dispatcher::{Gone, ListFilter};
 
 /// Most tasks on one page.
@@ -47,11 +47,13 @@ pub(super) async fn submit(
 ) -> Result<(StatusCode, HeaderMap, Json<TaskReceipt>), ApiError> {
     rate_limit::take(&state, &context, &request)?;
     let receipt = admission::admit(&state, context, request).await?;
-    Ok((
-        StatusCode::ACCEPTED,
-        budget_headers(&receipt.budgets),
-        Json(receipt),
-    ))
+    let mut headers = budget_headers(&receipt.budgets);
+    headers.extend(headers::estimate(
+        Some(receipt.queue_position),
+        receipt.predicted_start_ms,
+        receipt.predicted_end_ms,
+    ));
+    Ok((StatusCode::ACCEPTED, headers, Json(receipt)))
 }
 
 /// Lists the tasks the daemon remembers.
@@ -108,9 +110,15 @@ fn filter(query: &TaskQuery) -> Result<ListFilter, ApiError> {
 pub(super) async fn show(
     State(state): State<AppState>,
     ApiPath(id): ApiPath<TaskId>,
-) -> Result<Json<TaskStatus>, ApiError> {
+) -> Result<(HeaderMap, Json<TaskStatus>), ApiError> {
     let status = state.dispatcher.status(id).await.map_err(gone)?;
-    status.map(Json).ok_or_else(|| unknown(id))
+    let status = status.ok_or_else(|| unknown(id))?;
+    let headers = headers::estimate(
+        status.queue_position,
+        status.predicted_start_ms,
+        status.predicted_end_ms,
+    );
+    Ok((headers, Json(status)))
 }
 
 /// Cancels a task (ORCH-3204). Idempotent, also on a finished task.

@@ -10,9 +10,9 @@ use api_types::{
 };
 use narration_core::Narration;
 use orchestrator_core::dispatch::Job;
-use orchestrator_core::eta::{Demand, Estimate};
-use orchestrator_core::policy::{JobSpec, Outcome, PlacementDecision, PlacementInput, Requirements, decide};
-use orchestrator_core::queue::Admission as Pushed;
+use orchestrator_core::eta::{Demand, Size};
+use orchestrator_core::policy::{JobSpec, Outcome, PlacementDecision, Requirements};
+use orchestrator_core::queue::{Admission as Pushed, RefusedBecause};
 use sha2::{Digest, Sha256};
 use task_journal::NotCommitted;
 use tokio::time::Instant;
@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::decisions::{log_decision, unsure};
 use super::durable::not_committed;
+use super::estimate::Estimate;
 use super::handle::{Admission, Admitted, PromptTokens, Tokenizer};
 use super::sessions::{HoldRefused, prefer};
 use super::tasks::Task;
@@ -72,7 +73,8 @@ impl Dispatcher {
         let last_pool = self.last_pool(&admission.request, &admission.identity, now);
         let spec = prefer(job_spec(&admission.request, admission.prompt_tokens), last_pool);
         let snapshot = self.planner.snapshot(&self.fleet, now);
-        let decision = decide(&PlacementInput::new(&spec, snapshot));
+        let snapshot = Arc::clone(snapshot);
+        let decision = self.cache.decide(&spec, &snapshot, self.now_ms(now));
         if unsure(&decision.outcome, admission.prompt_tokens)
             && let Some(tokenizer) = self.tokenizer_of(&admission.request)
         {
@@ -107,30 +109,37 @@ impl Dispatcher {
 
     fn enqueue(&mut self, candidate: Candidate, pool_id: Option<&PoolId>) -> Admitted {
         let request = &candidate.admission.request;
-        let likely = self.estimate(&candidate, self.likely_position(request.priority));
-        if let Some(body) = refuse::deadline(request, likely.as_ref()) {
-            return self.refused(&candidate.admission, body);
+        let (at, size) = (self.moment(candidate.now), candidate.size(self.origin));
+        if request.deadline_ms.is_some() {
+            let likely = self.estimate_newcomer(&candidate.spec, &size, at);
+            if let Some(body) = refuse::deadline(request, &likely) {
+                return self.refused(&candidate.admission, body);
+            }
         }
         if let Err(refused) = self.reserve(&candidate) {
             return *refused;
         }
-        let now_ms = self.now_ms(candidate.now);
+        let line = match self.line_for(&candidate.spec, request.priority, candidate.now) {
+            Ok(line) => line,
+            Err(reason) => return self.refuse_full(&candidate, reason),
+        };
+        if let Some((_, Some(victim))) = &line {
+            self.evict(*victim);
+        }
         let job = Job::new(candidate.spec.clone());
-        let position = match self.queue.push(candidate.id, request.priority, now_ms, job) {
+        let position = match self.queue.push(candidate.id, request.priority, at.ms, job) {
             Pushed::Admitted { position } => position,
             Pushed::AdmittedByEvicting { position, evicted } => {
                 self.evict(evicted.ticket.id);
                 position
             }
-            Pushed::Refused { reason, .. } => {
-                self.settle(&candidate.id, candidate.now);
-                self.parts.metrics.backpressure("any", self.policy_name());
-                let retry_after = self.retry_after(candidate.now);
-                let body = refuse::full(self.options.queue.full_policy, reason, retry_after);
-                return self.refused(&candidate.admission, body);
-            }
+            Pushed::Refused { reason, .. } => return self.refuse_full(&candidate, reason),
         };
-        let receipt = self.receipt(&candidate, position, pool_id);
+        if let (Some((pool, _)), Some((ticket, _))) = (&line, self.queue.get(&candidate.id)) {
+            self.lines.join(ticket, pool);
+        }
+        let estimate = self.estimate_joined(candidate.id, pool_id, (&candidate.spec, &size), at);
+        let receipt = self.receipt(&candidate, position, pool_id, estimate);
         let id = candidate.id;
         let task = self.new_task(candidate, receipt.clone());
         self.tell_admitted(id, &task);
@@ -152,29 +161,28 @@ impl Dispatcher {
         }
     }
 
-    /// Tasks that would be ahead of a newcomer, before it is let into the queue.
-    fn likely_position(&self, priority: Priority) -> usize {
-        match priority {
-            Priority::Interactive => self.queue.len_of(Priority::Interactive),
-            Priority::Batch => self.queue.len(),
-        }
+    fn refuse_full(&mut self, candidate: &Candidate, reason: RefusedBecause) -> Admitted {
+        self.settle(&candidate.id, candidate.now);
+        self.parts.metrics.backpressure("any", self.policy_name());
+        let retry_after = self.retry_after(candidate.now);
+        let body = refuse::full(self.options.queue.full_policy, &reason, retry_after);
+        self.refused(&candidate.admission, body)
     }
 
-    fn estimate(&self, candidate: &Candidate, position: usize) -> Option<Estimate> {
-        let now = (candidate.now, self.now_ms(candidate.now));
-        self.planner
-            .estimate(&candidate.spec, &candidate.demand, &self.queue, position, now)
-    }
-
-    fn receipt(&self, candidate: &Candidate, position: usize, pool_id: Option<&PoolId>) -> TaskReceipt {
-        let estimate = self.estimate(candidate, position);
+    fn receipt(
+        &self,
+        candidate: &Candidate,
+        position: usize,
+        pool_id: Option<&PoolId>,
+        estimate: Estimate,
+    ) -> TaskReceipt {
         let full = self.queue.len() >= self.options.queue.capacity;
         let backoff = full.then(|| self.retry_after(candidate.now)).flatten();
         TaskReceipt {
             task_id: candidate.id,
             queue_position: u32::try_from(position).unwrap_or(u32::MAX),
-            predicted_start_ms: estimate.map(|e| e.start_ms),
-            predicted_end_ms: estimate.and_then(|e| e.end_ms),
+            predicted_start_ms: estimate.start_ms,
+            predicted_end_ms: estimate.end_ms,
             backoff_ms: backoff.unwrap_or(0),
             pool_id: pool_id.cloned(),
             stream_url: format!("/v1/tasks/{}/stream", candidate.id),
@@ -258,6 +266,7 @@ impl Dispatcher {
     pub(super) fn demand(&self, admission: &Admission) -> Demand {
         let request = &admission.request;
         Demand {
+            class: request.priority,
             tokens_in: match admission.total_tokens {
                 PromptTokens::AtMost(bytes) => self.planner.likely_tokens(bytes),
                 PromptTokens::Exactly(tokens) => tokens,
@@ -303,8 +312,19 @@ pub(super) struct Candidate {
     pub now: Instant,
 }
 
+impl Candidate {
+    fn size(&self, origin: Instant) -> Size {
+        let deadline = self.admission.request.deadline_ms;
+        let now_ms = self.now.saturating_duration_since(origin).as_millis() as u64;
+        Size {
+            demand: self.demand,
+            deadline_at_ms: deadline.map(|ms| now_ms.saturating_add(ms)),
+        }
+    }
+}
+
 enum Considered {
-    Feasible(JobSpec, PlacementDecision),
+    Feasible(JobSpec, Arc<PlacementDecision>),
     Count(Admitted),
     Refused(Box<ErrorBody>),
 }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::Dispatcher;
 use super::decisions::Decided;
+use super::estimate::Estimate;
 use super::tasks::{Lease, Task};
 use crate::metrics::PoolLabels;
 use crate::receipt::RunFacts;
@@ -57,6 +58,7 @@ impl Dispatcher {
             return;
         };
         self.queue.remove(&id);
+        self.lines.leave(&id);
         let Some(task) = self.tasks.get_mut(&id) else {
             return;
         };
@@ -74,7 +76,8 @@ impl Dispatcher {
         });
         let sentence = decided.human.clone();
         task.decision = Some(decided);
-        self.planner.started(&facts.pool_id, id, task.demand, now);
+        let (demand, log) = (task.demand, task.log.clone());
+        self.planner.started(&facts.pool_id, id, demand, log, now);
         self.note_edge(id);
         self.tell_started(id, &sentence, now);
         self.spawn(id, facts);
@@ -131,7 +134,11 @@ impl Dispatcher {
             .task_started(&PoolLabels::of(facts), task.priority());
         self.tell_decision(id, task);
         self.show_pool(&facts.pool_id);
-        self.offer(task, &TaskEvent::Metrics(self.decoding(task, facts, now)));
+        let estimate = self.estimate_running(&id, self.moment(now));
+        self.offer(
+            task,
+            &TaskEvent::Metrics(self.decoding(task, facts, estimate, now)),
+        );
         let line = Narration::new(ACTOR, "placement", &facts.pool_id, sentence)
             .pool_id(&facts.pool_id)
             .replica_id(&facts.replica_id)
@@ -140,14 +147,21 @@ impl Dispatcher {
         self.narrate(id, task, line);
     }
 
-    fn decoding(&self, task: &Task, facts: &RunFacts, now: Instant) -> MetricsEvent {
+    /// Numbers of a running task.
+    pub(super) fn decoding(
+        &self,
+        task: &Task,
+        facts: &RunFacts,
+        estimate: Estimate,
+        now: Instant,
+    ) -> MetricsEvent {
         MetricsEvent {
             phase: Phase::Decoding,
             queue_position: None,
             predicted_start_ms: None,
-            predicted_end_ms: None,
+            predicted_end_ms: estimate.end_ms,
             queue_depth: u32::try_from(self.queue.len()).unwrap_or(u32::MAX),
-            on_time_probability: None,
+            on_time_probability: estimate.on_time,
             kv_warmth: self.is_warm(task, facts, now),
             pool_id: Some(facts.pool_id.clone()),
             replica_id: Some(facts.replica_id.clone()),

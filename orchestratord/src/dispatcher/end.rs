@@ -4,7 +4,6 @@ use adapter_api::{AdapterError, Finish};
 use api_types::task::Usage;
 use api_types::{EndEvent, ErrorBody, ErrorCode, FinishReason, PolicyLabel, TaskEvent, TaskId, TaskState};
 use narration_core::Narration;
-use orchestrator_core::dispatch::Job;
 use orchestrator_core::eta::{Observation, retry_after_ms};
 use orchestrator_core::task::{Event, step};
 use tokio::time::Instant;
@@ -265,8 +264,8 @@ impl Dispatcher {
         };
         task.state = transition.to;
         let Some(ticket) = task.ticket else { return };
-        let job = Job::new(task.spec.clone());
-        self.queue.restore(ticket, job);
+        let spec = task.spec.clone();
+        self.requeue(ticket, &spec, Instant::now());
         self.note_edge(id);
         if let Some(task) = self.tasks.get(&id) {
             let line = Narration::new(
@@ -326,6 +325,7 @@ impl Dispatcher {
     fn conclude(&mut self, id: TaskId, event: Event) {
         self.remember_left(id);
         self.queue.remove(&id);
+        self.lines.leave(&id);
         let Some(task) = self.tasks.get_mut(&id) else {
             return;
         };
@@ -347,7 +347,8 @@ impl Dispatcher {
 
     /// When a place in the queue frees, with jitter; `None` while nothing runs.
     pub(super) fn retry_after(&self, now: Instant) -> Option<u64> {
-        retry_after_ms(self.planner.all_running(now), jitter())
+        let snapshot = self.planner.last_snapshot();
+        retry_after_ms(self.planner.estimator.all_running(snapshot, now), jitter())
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use api_types::link::{NodeReport, NodeStatus};
 use api_types::pool::{PoolReport, ReplicaState};
-use api_types::{NodeId, PoolId, ReplicaId};
+use api_types::{ModelId, NodeId, PoolId, ReplicaId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -71,6 +71,10 @@ pub(super) struct Pool {
     /// Generations that broke under a task since the last report: not to be used until a newer
     /// report says otherwise.
     suspects: Vec<(ReplicaId, u64)>,
+    /// Starts whose load time was learned.
+    told_loads: Vec<(ReplicaId, u64)>,
+    /// Slots an engine of it had when one was last ready.
+    known_slots: Option<u32>,
 }
 
 impl Pool {
@@ -220,7 +224,11 @@ impl Fleet {
             live: true,
             leases: BTreeMap::new(),
             suspects: Vec::new(),
+            told_loads: Vec::new(),
+            known_slots: None,
         });
+        let slots = report.replicas.iter().filter_map(|replica| replica.slots_total);
+        entry.known_slots = slots.max().or(entry.known_slots);
         entry.report = report.clone();
         entry.live = true;
         entry.suspects.clear();
@@ -286,6 +294,47 @@ impl Fleet {
     /// All pools by id.
     pub(super) fn pools(&self) -> impl Iterator<Item = (&PoolId, &Pool)> {
         self.pools.iter()
+    }
+
+    /// Engines of a pool that are being started: the slots each is expected to have, and since when,
+    /// ms.
+    #[must_use]
+    pub(super) fn starting(&self, id: &PoolId, now: Instant) -> Vec<(u32, u64)> {
+        let Some(pool) = self
+            .pools
+            .get(id)
+            .filter(|pool| pool.live && !pool.report.draining)
+        else {
+            return Vec::new();
+        };
+        let reported = self.nodes.get(&pool.node).map(|node| node.seen);
+        let since_report = reported.map_or(0, |seen| now.saturating_duration_since(seen).as_millis() as u64);
+        let starting = pool.report.replicas.iter().filter_map(|replica| {
+            let started_ms_ago = replica.started_ms_ago?;
+            let slots = replica.slots_total.or(pool.known_slots).unwrap_or(1);
+            Some((slots, started_ms_ago.saturating_add(since_report)))
+        });
+        starting.collect()
+    }
+
+    /// Load times of a node's engines that were not told before.
+    pub(super) fn new_loads(&mut self, node: &NodeId) -> Vec<(PoolId, ModelId, u64)> {
+        let pools = self.pools.iter_mut().filter(|(_, pool)| pool.node == *node);
+        let mut loads = Vec::new();
+        for (id, pool) in pools {
+            for replica in &pool.report.replicas {
+                let told = (replica.replica_id.clone(), replica.generation);
+                if let Some(took_ms) = replica.load_ms
+                    && !pool.told_loads.contains(&told)
+                {
+                    loads.push((id.clone(), pool.report.model_id.clone(), took_ms));
+                    // Generations only grow: one entry per replica.
+                    pool.told_loads.retain(|(known, _)| *known != told.0);
+                    pool.told_loads.push(told);
+                }
+            }
+        }
+        loads
     }
 
     /// Whether any node has ever registered and is known.

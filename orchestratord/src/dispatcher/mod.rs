@@ -9,9 +9,12 @@ mod assign;
 mod decisions;
 mod durable;
 mod end;
+mod estimate;
 mod fleet;
 mod handle;
+mod lines;
 mod nodes;
+mod outlooks;
 mod plan;
 mod refuse;
 mod restore;
@@ -26,7 +29,8 @@ use std::time::Duration;
 use adapter_host::AdapterHost;
 use api_types::TaskId;
 use orchestrator_core::dispatch::{Job, Turns};
-use orchestrator_core::queue::{Queue, QueueConfig};
+use orchestrator_core::policy::DecisionCache;
+use orchestrator_core::queue::{Lines, Queue, QueueConfig};
 use orchestrator_core::session;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -50,6 +54,7 @@ use crate::task_log::LogOptions;
 use decisions::Decisions;
 use fleet::Fleet;
 use handle::{COMMANDS, Command};
+use lines::Stranded;
 use plan::Planner;
 use sessions::SessionBook;
 use tasks::{Retention, TaskTable};
@@ -57,6 +62,9 @@ use tasks::{Retention, TaskTable};
 /// How often stale nodes, retention and waiting clients' numbers are looked after. Deadlines have
 /// a timer of their own.
 const TICK: Duration = Duration::from_millis(500);
+
+/// How long a decision may be remembered, ms. A snapshot is rarely as old; its version is what counts.
+const CACHED_MS: u64 = 1000;
 
 /// Commands handled before free slots are given out: one round of placement serves them all.
 const BATCH: usize = 64;
@@ -66,6 +74,10 @@ const BATCH: usize = 64;
 pub struct Options {
     /// Bounds of the queue.
     pub queue: QueueConfig,
+    /// Most tasks in the line of one pool.
+    pub pool_capacity: usize,
+    /// How long a waiting task that no pool can serve any more waits for one to come back.
+    pub stranded_max_wait: Duration,
     /// Bounds and format of task logs.
     pub log: LogOptions,
     /// Limits of runs.
@@ -117,6 +129,9 @@ pub struct Dispatcher {
     /// Zero of the monotonic milliseconds the core counts in.
     origin: Instant,
     queue: Queue<Job>,
+    lines: Lines,
+    stranded: Stranded,
+    cache: DecisionCache,
     turns: Turns,
     tasks: TaskTable,
     fleet: Fleet,
@@ -148,6 +163,9 @@ impl Dispatcher {
         };
         let dispatcher = Self {
             queue: Queue::new(options.queue),
+            lines: Lines::new(options.pool_capacity),
+            stranded: Stranded::default(),
+            cache: DecisionCache::new(CACHED_MS),
             tasks: TaskTable::new(retention),
             decisions: Decisions::new(options.kept_decision_pools),
             sessions: SessionBook::new(options.sessions),
@@ -268,7 +286,8 @@ impl Dispatcher {
         self.refuse_overdue(now);
         self.sweep_nodes(now);
         self.sweep_sessions(now);
-        self.tell_waiting_clients();
+        self.look_after_waiting(now);
+        self.tell_clients();
         self.repeat_narration(now);
     }
 

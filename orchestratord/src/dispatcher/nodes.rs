@@ -78,6 +78,9 @@ impl Dispatcher {
             }
             self.show_pool(id);
         }
+        for (pool, model, took_ms) in self.fleet.new_loads(node) {
+            self.planner.estimator.loaded(&pool, &model, took_ms);
+        }
         self.forget_gone_pools();
         self.show_devices();
         self.dirty = true;
@@ -140,7 +143,7 @@ impl Dispatcher {
 
     fn forget_gone_pools(&mut self) {
         let fleet = &self.fleet;
-        self.planner.retain(|pool| fleet.pool(pool).is_some());
+        self.planner.retain(fleet);
         self.turns.retain(|pool| fleet.pool(pool).is_some());
     }
 }

@@ -1,49 +1,32 @@
-//! From the fleet to what the core decides on: the snapshot of pools and the estimates.
+//! From the fleet to what the core decides on: the snapshot of pools.
 //!
-//! Owns the cached snapshot, the measured service times and the running tasks' start times.
+//! Owns the cached snapshot and the estimator that supplies its measured numbers.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api_types::{ModelId, PoolId, TaskId};
-use orchestrator_core::dispatch::Job;
-use orchestrator_core::eta::{
-    Demand, Estimate, Ewma, Expected, Observation, Running, ServiceStats, ServiceTimes, Slot, predict,
-};
-use orchestrator_core::policy::{JobSpec, PoolView, Readiness, Snapshot, could_serve};
-use orchestrator_core::queue::Queue;
+use orchestrator_core::eta::{Demand, Ewma, Observation, ServiceStats};
+use orchestrator_core::policy::{PoolView, Readiness, Snapshot};
 use tokio::time::Instant;
 
+use super::estimate::Estimator;
 use super::fleet::{Fleet, Pool};
-
-/// Tasks ahead that are looked at one by one for whether they compete; beyond them all are taken
-/// to compete, so that an admission into a long queue stays cheap.
-const LOOKED_AT: usize = 128;
-
-/// Tasks ahead that are run through the slots on paper at most. Further ones would be too far away
-/// for an honest prediction.
-const PREDICTED: usize = 4096;
+use crate::task_log::TaskLog;
 
 /// How old the predicted times in the snapshot may be. They are one of the later tie-breaks among
 /// busy pools, and a snapshot that stays the same serves many admissions.
-const REFRESH: Duration = Duration::from_millis(100);
+pub(super) const REFRESH: Duration = Duration::from_millis(100);
 
-#[derive(Debug, Clone, Copy)]
-struct Active {
-    since: Instant,
-    demand: Demand,
-}
-
-/// Snapshot cache, measured service times, running tasks.
+/// Snapshot cache and estimator.
 #[derive(Debug, Default)]
 pub(super) struct Planner {
     snapshot: Arc<Snapshot>,
     built_from: Option<u64>,
     /// When the numbers that change by themselves were last computed.
     refreshed: Option<Instant>,
-    times: ServiceTimes,
-    running: BTreeMap<PoolId, BTreeMap<TaskId, Active>>,
+    /// What is measured, and when tasks start and end.
+    pub estimator: Estimator,
     tokens_per_byte: Ewma,
 }
 
@@ -70,8 +53,13 @@ impl Planner {
             self.rebuild(fleet);
         }
         if rebuilt || self.refreshed.is_none_or(|at| now >= at + REFRESH) {
-            self.refresh(now);
+            self.refresh(fleet, now);
         }
+        &self.snapshot
+    }
+
+    /// The snapshot as it was last brought up to date.
+    pub(super) const fn last_snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot
     }
 
@@ -85,17 +73,17 @@ impl Planner {
         self.snapshot = Arc::new(Snapshot {
             version: self.snapshot.version + 1,
             pools: pools
-                .map(|(id, pool)| view_of(id, pool, fleet, &self.times))
+                .map(|(id, pool)| view_of(id, pool, fleet, &self.estimator))
                 .collect(),
         });
         self.built_from = Some(fleet.version());
     }
 
-    fn refresh(&mut self, now: Instant) {
+    fn refresh(&mut self, fleet: &Fleet, now: Instant) {
         self.refreshed = Some(now);
         let pools = self.snapshot.pools.iter().enumerate();
         let changed: Vec<(usize, Option<u64>)> = pools
-            .map(|(index, view)| (index, self.free_in(view, now)))
+            .map(|(index, view)| (index, self.estimator.free_in(view, fleet, now)))
             .filter(|&(index, free_in)| self.snapshot.pools[index].predicted_free_ms != free_in)
             .collect();
         if changed.is_empty() {
@@ -108,129 +96,40 @@ impl Planner {
         }
     }
 
-    fn free_in(&self, view: &PoolView, now: Instant) -> Option<u64> {
-        let full = view.readiness == Readiness::Ready && view.slots_free == 0;
-        full.then(|| self.first_free(view, now)).flatten()
-    }
-
     /// The snapshot is to be built anew from the fleet.
     pub(super) fn invalidate(&mut self) {
         self.built_from = None;
     }
 
     /// A slot of `pool` was leased to `task`; the snapshot already shows it as taken.
-    pub(super) fn started(&mut self, pool: &PoolId, task: TaskId, demand: Demand, since: Instant) {
-        self.running
-            .entry(pool.clone())
-            .or_default()
-            .insert(task, Active { since, demand });
+    pub(super) fn started(
+        &mut self,
+        pool: &PoolId,
+        task: TaskId,
+        demand: Demand,
+        log: TaskLog,
+        since: Instant,
+    ) {
+        self.estimator.started(pool, task, demand, log, since);
     }
 
     /// A run has ended. What it showed, if anything, is learned.
     pub(super) fn ended(&mut self, pool: &PoolId, model: &ModelId, task: TaskId, seen: Option<&Observation>) {
-        if let Some(tasks) = self.running.get_mut(pool) {
-            tasks.remove(&task);
-        }
-        if let Some(seen) = seen {
-            self.times.observe(pool, model, seen);
-        }
+        self.estimator.ended(pool, model, task, seen);
         // Free slots and speeds have changed.
         self.built_from = None;
     }
 
-    /// What runs of this pool's model have shown.
-    pub(super) fn stats(&self, pool: &PoolId, model: &ModelId) -> Option<&ServiceStats> {
-        self.times.stats(pool, model)
-    }
-
-    /// Everything that runs, for the time when a place frees.
-    pub(super) fn all_running(&self, now: Instant) -> Vec<Running> {
-        self.snapshot
-            .pools
-            .iter()
-            .flat_map(|view| self.running_on(view, now))
-            .collect()
-    }
-
-    /// When a task with `position` tasks ahead of it starts and ends; `None` where nothing
-    /// measured supports it.
-    pub(super) fn estimate(
-        &self,
-        job: &JobSpec,
-        demand: &Demand,
-        queue: &Queue<Job>,
-        position: usize,
-        now: (Instant, u64),
-    ) -> Option<Estimate> {
-        let pools: Vec<&PoolView> = self
-            .snapshot
-            .pools
-            .iter()
-            .filter(|view| view.readiness == Readiness::Ready && could_serve(job, view))
-            .collect();
-        let ahead = self.competing(&pools, queue, position, now.1);
-        if ahead > PREDICTED {
-            return None;
-        }
-        let typical = pools.iter().find_map(|view| {
-            self.expected(
-                view,
-                &Demand {
-                    expected_out: None,
-                    ..*demand
-                },
-            )
-        });
-        let own = pools.iter().find_map(|view| self.expected(view, demand));
-        let slots = pools.iter().flat_map(|view| self.slots(view, now.0));
-        predict(slots, std::iter::repeat_n(typical, ahead), own)
-    }
-
-    fn competing(&self, pools: &[&PoolView], queue: &Queue<Job>, position: usize, now_ms: u64) -> usize {
-        let looked_at = queue.order(now_ms).take(position.min(LOOKED_AT));
-        let rivals = looked_at
-            .filter(|(_, job)| pools.iter().any(|view| could_serve(job.spec(), view)))
-            .count();
-        rivals + position.saturating_sub(LOOKED_AT)
-    }
-
-    fn slots(&self, view: &PoolView, now: Instant) -> impl Iterator<Item = Slot> {
-        let free = std::iter::repeat_n(Slot::Free, view.slots_free as usize);
-        free.chain(self.running_on(view, now).into_iter().map(Slot::Leased))
-    }
-
-    fn first_free(&self, view: &PoolView, now: Instant) -> Option<u64> {
-        self.running_on(view, now)
-            .iter()
-            .filter_map(Running::remaining_ms)
-            .min()
-    }
-
-    fn running_on(&self, view: &PoolView, now: Instant) -> Vec<Running> {
-        let Some(tasks) = self.running.get(&view.pool_id) else {
-            return Vec::new();
-        };
-        let running = |active: &Active| Running {
-            elapsed_ms: now.saturating_duration_since(active.since).as_millis() as u64,
-            expected: self.expected(view, &active.demand),
-        };
-        tasks.values().map(running).collect()
-    }
-
-    fn expected(&self, view: &PoolView, demand: &Demand) -> Option<Expected> {
-        self.times.stats(&view.pool_id, &view.model_id)?.expected(demand)
-    }
-
     /// Forgets pools that are gone, once nothing runs there.
-    pub(super) fn retain(&mut self, keep: impl Fn(&PoolId) -> bool) {
-        self.running.retain(|pool, tasks| keep(pool) || !tasks.is_empty());
-        self.times.retain(keep);
+    pub(super) fn retain(&mut self, fleet: &Fleet) {
+        let models = |model: &ModelId| fleet.pools().any(|(_, pool)| pool.report.model_id == *model);
+        self.estimator.retain(|pool| fleet.pool(pool).is_some(), models);
     }
 }
 
-fn view_of(id: &PoolId, pool: &Pool, fleet: &Fleet, times: &ServiceTimes) -> PoolView {
+fn view_of(id: &PoolId, pool: &Pool, fleet: &Fleet, estimator: &Estimator) -> PoolView {
     let report = &pool.report;
-    let stats = times.stats(id, &report.model_id);
+    let stats = estimator.stats(id, &report.model_id);
     PoolView {
         pool_id: id.clone(),
         readiness: readiness(pool),

@@ -2,11 +2,11 @@
 
 use api_types::pool::UnreadyCause;
 use api_types::{ErrorBody, ErrorCode, ModelId, PolicyLabel, TaskRequest, Workload};
-use orchestrator_core::eta::Estimate;
 use orchestrator_core::policy::{Refusal, Refused};
 use orchestrator_core::queue::{FullPolicy, RefusedBecause};
 
 use super::admit::least_output;
+use super::estimate::Estimate;
 use super::fleet::Fleet;
 use super::handle::PromptTokens;
 
@@ -20,25 +20,24 @@ pub(super) fn shutting_down() -> ErrorBody {
 }
 
 /// The queue has no place.
-pub(super) fn full(policy: FullPolicy, reason: RefusedBecause, retry_after_ms: Option<u64>) -> ErrorBody {
+pub(super) fn full(policy: FullPolicy, reason: &RefusedBecause, retry_after_ms: Option<u64>) -> ErrorBody {
     ErrorBody::new(ErrorCode::AdmissionReject, reason.to_string())
         .with_policy(policy.label())
         .with_retry_after(retry_after_ms)
 }
 
 /// The deadline is shorter than the estimate (ORCH-3107). Load is the reason, so it is retriable.
-pub(super) fn deadline(request: &TaskRequest, estimate: Option<&Estimate>) -> Option<ErrorBody> {
-    let (deadline, estimate) = (request.deadline_ms?, estimate?);
-    let earliest = estimate.end_ms.unwrap_or(estimate.start_ms);
+pub(super) fn deadline(request: &TaskRequest, estimate: &Estimate) -> Option<ErrorBody> {
+    let (deadline, start_ms) = (request.deadline_ms?, estimate.start_ms?);
+    let earliest = estimate.end_ms.unwrap_or(start_ms);
     if earliest <= deadline {
         return None;
     }
     let message = format!(
-        "deadline_ms: {deadline} ms cannot be met, the estimate is start in {} ms and end in {earliest} ms",
-        estimate.start_ms
+        "deadline_ms: {deadline} ms cannot be met, the estimate is start in {start_ms} ms and end in {earliest} ms"
     );
     let mut body = ErrorBody::new(ErrorCode::DeadlineUnmet, message);
-    body.retriable = estimate.start_ms > 0;
+    body.retriable = start_ms > 0;
     Some(body)
 }
 

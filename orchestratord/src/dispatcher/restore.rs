@@ -8,7 +8,6 @@ use api_types::task::Usage;
 use api_types::{Determinism, EngineKind, StartedEvent, TaskEvent, TaskId, TaskState, Workload};
 use config_schema::Interrupted;
 use narration_core::Narration;
-use orchestrator_core::dispatch::Job;
 use orchestrator_core::queue::Ticket;
 use task_journal::{PromptLength, TaskRecord, Transcript};
 use tokio::time::Instant;
@@ -174,9 +173,9 @@ impl Dispatcher {
                     task.spec.needs.engine = task.last_run.as_ref().map(|run| run.engine);
                 }
                 task.continuation = continuation;
-                let job = Job::new(task.spec.clone());
+                let spec = task.spec.clone();
                 self.tasks.insert(id, task);
-                self.queue.restore(ticket, job);
+                self.requeue(ticket, &spec, Instant::now());
                 if ran {
                     self.note_edge(id);
                 }

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::decisions::Decided;
 use super::handle::PromptTokens;
+use super::views::Live;
 use crate::continuation::Continuation;
 use crate::receipt::{self, Admitted, RunFacts};
 use crate::task_log::TaskLog;
@@ -67,8 +68,8 @@ pub(super) struct Task {
     pub ticket: Option<Ticket>,
     /// The last decision about it.
     pub decision: Option<Decided>,
-    /// What the last `metrics` frame said while queued.
-    pub shown: Option<(u32, Option<u64>)>,
+    /// What the last `metrics` frame said.
+    pub shown: Option<Live>,
     /// How it ended, without an error.
     pub finish_reason: Option<FinishReason>,
     /// How it ended, with an error.
@@ -106,12 +107,7 @@ impl Task {
 
     /// `GET /v1/tasks/{id}`; position and estimate are the caller's.
     #[must_use]
-    pub(super) fn status(
-        &self,
-        id: TaskId,
-        waiting: Option<(u32, Option<u64>, Option<u64>)>,
-        now: Instant,
-    ) -> TaskStatus {
+    pub(super) fn status(&self, id: TaskId, live: Live, now: Instant) -> TaskStatus {
         let progress = self.log.progress();
         let facts = self.facts();
         let told = self.told();
@@ -122,9 +118,10 @@ impl Task {
             priority: self.priority(),
             model_ref: self.request.model_ref.clone(),
             session_id: self.request.session_id.clone(),
-            queue_position: waiting.map(|(position, ..)| position),
-            predicted_start_ms: waiting.and_then(|(_, start, _)| start),
-            predicted_end_ms: waiting.and_then(|(.., end)| end),
+            queue_position: live.position,
+            predicted_start_ms: live.estimate.start_ms,
+            predicted_end_ms: live.estimate.end_ms,
+            on_time_probability: live.estimate.on_time,
             pool_id: facts
                 .map(|f| f.pool_id.clone())
                 .or_else(|| last.map(|run| run.pool_id.clone())),

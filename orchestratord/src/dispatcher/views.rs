@@ -14,6 +14,7 @@ use orchestrator_core::queue::FullPolicy;
 use tokio::time::Instant;
 
 use super::Dispatcher;
+use super::estimate::{Estimate, Moment};
 use super::fleet::Pool;
 use super::handle::ListFilter;
 use super::tasks::Task;
@@ -22,78 +23,99 @@ use crate::metrics::UNKNOWN;
 use crate::story;
 use crate::task_log::Offered;
 
-/// Position and estimate of a waiting task: tasks ahead, start and end in ms from now.
-type Waiting = (u32, Option<u64>, Option<u64>);
+/// Position and estimate of a task that has not ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Live {
+    /// Tasks ahead, while it waits.
+    pub position: Option<u32>,
+    /// Start and end.
+    pub estimate: Estimate,
+}
 
 impl Dispatcher {
     /// `GET /v1/tasks/{id}`.
-    pub(super) fn status(&self, id: TaskId) -> Option<TaskStatus> {
-        let now = Instant::now();
-        let task = self.tasks.get(&id)?;
-        Some(task.status(id, self.waiting(id, task, now), now))
+    pub(super) fn status(&mut self, id: TaskId) -> Option<TaskStatus> {
+        let at = self.moment(Instant::now());
+        let live = self.live(id, at);
+        Some(self.tasks.get(&id)?.status(id, live, at.now))
     }
 
     /// `GET /v1/tasks`, newest first.
-    pub(super) fn list(&self, filter: &ListFilter) -> Vec<TaskStatus> {
-        let now = Instant::now();
+    pub(super) fn list(&mut self, filter: &ListFilter) -> Vec<TaskStatus> {
+        let at = self.moment(Instant::now());
+        let page = self.page(filter);
+        let shown = page.into_iter().filter_map(|id| {
+            let live = self.live(id, at);
+            Some(self.tasks.get(&id)?.status(id, live, at.now))
+        });
+        shown.collect()
+    }
+
+    fn page(&self, filter: &ListFilter) -> Vec<TaskId> {
         let wanted = |task: &Task| filter.state.is_none_or(|state| state == task.state);
         let mut found: Vec<(&TaskId, &Task)> = self.tasks.iter().filter(|(_, task)| wanted(task)).collect();
         found.sort_unstable_by_key(|(id, task)| std::cmp::Reverse((task.admitted.at, **id)));
         let after = filter
             .before
             .and_then(|before| found.iter().position(|(id, _)| **id == before));
-        found
-            .into_iter()
-            .skip(after.map_or(0, |at| at + 1))
-            .take(filter.limit)
-            .map(|(id, task)| task.status(*id, self.waiting(*id, task, now), now))
-            .collect()
+        let page = found.into_iter().skip(after.map_or(0, |at| at + 1));
+        page.take(filter.limit).map(|(id, _)| *id).collect()
     }
 
-    fn waiting(&self, id: TaskId, task: &Task, now: Instant) -> Option<Waiting> {
-        let now_ms = self.now_ms(now);
-        let position = self.queue.position(&id, now_ms)?;
-        let estimate = self
-            .planner
-            .estimate(&task.spec, &task.demand, &self.queue, position, (now, now_ms));
-        let position = u32::try_from(position).unwrap_or(u32::MAX);
-        Some((
-            position,
-            estimate.map(|e| e.start_ms),
-            estimate.and_then(|e| e.end_ms),
-        ))
-    }
-
-    /// A `metrics` frame to every waiting client whose numbers have changed.
-    pub(super) fn tell_waiting_clients(&mut self) {
-        let now = Instant::now();
-        let ids: Vec<TaskId> = self
-            .queue
-            .order(self.now_ms(now))
-            .map(|(ticket, _)| ticket.id)
-            .collect();
-        for id in ids {
-            self.tell_waiting_client(id, now);
+    /// Position and estimate of a live task.
+    fn live(&mut self, id: TaskId, at: Moment) -> Live {
+        let position = self.queue.position(&id, at.ms);
+        let estimate = match position {
+            Some(_) => self.estimate_waiting(&id, at),
+            None => self.estimate_running(&id, at),
+        };
+        Live {
+            position: position.map(|position| u32::try_from(position).unwrap_or(u32::MAX)),
+            estimate,
         }
     }
 
-    fn tell_waiting_client(&mut self, id: TaskId, now: Instant) {
-        let Some(task) = self.tasks.get(&id).filter(|task| task.log.readers() > 0) else {
-            return;
-        };
-        let Some((position, start, end)) = self.waiting(id, task, now) else {
-            return;
-        };
-        if task.shown == Some((position, start)) {
+    /// A `metrics` frame to every waiting client whose numbers have changed, and to those of running
+    /// tasks that have a deadline to meet.
+    pub(super) fn tell_clients(&mut self) {
+        let at = self.moment(Instant::now());
+        let waiting: Vec<TaskId> = self.queue.order(at.ms).map(|(ticket, _)| ticket.id).collect();
+        for id in waiting.into_iter().chain(self.running_against_time()) {
+            self.tell_client(id, at);
+        }
+    }
+
+    fn running_against_time(&self) -> Vec<TaskId> {
+        let running = |task: &Task| task.state == TaskState::Running && task.deadline.is_some();
+        let tasks = self.tasks.iter().filter(|(_, task)| running(task));
+        tasks.map(|(id, _)| *id).collect()
+    }
+
+    fn tell_client(&mut self, id: TaskId, at: Moment) {
+        if self.tasks.get(&id).is_none_or(|task| task.log.readers() == 0) {
             return;
         }
-        let frame = TaskEvent::Metrics(MetricsEvent {
+        let live = self.live(id, at);
+        let Some(task) = self.tasks.get_mut(&id).filter(|task| task.shown != Some(live)) else {
+            return;
+        };
+        task.shown = Some(live);
+        let Some(task) = self.tasks.get(&id) else { return };
+        let frame = match (live.position, task.facts()) {
+            (None, Some(facts)) => self.decoding(task, facts, live.estimate, at.now),
+            _ => self.queued(task, live, at.now),
+        };
+        self.offer(task, &TaskEvent::Metrics(frame));
+    }
+
+    fn queued(&self, task: &Task, live: Live, now: Instant) -> MetricsEvent {
+        MetricsEvent {
             phase: Phase::Queued,
-            queue_position: Some(position),
-            predicted_start_ms: start,
-            predicted_end_ms: end,
+            queue_position: live.position,
+            predicted_start_ms: live.estimate.start_ms,
+            predicted_end_ms: live.estimate.end_ms,
             queue_depth: u32::try_from(self.queue.len()).unwrap_or(u32::MAX),
-            on_time_probability: None,
+            on_time_probability: live.estimate.on_time,
             kv_warmth: false,
             pool_id: None,
             replica_id: None,
@@ -101,10 +123,6 @@ impl Dispatcher {
             engine_version: None,
             model_digest: None,
             budgets: self.budgets_of(task, now),
-        });
-        self.offer(task, &frame);
-        if let Some(task) = self.tasks.get_mut(&id) {
-            task.shown = Some((position, start));
         }
     }
 
@@ -134,7 +152,7 @@ impl Dispatcher {
 
     fn pool_status(&self, id: &PoolId, pool: &Pool) -> PoolStatus {
         let report = &pool.report;
-        let stats = self.planner.stats(id, &report.model_id);
+        let stats = self.planner.estimator.stats(id, &report.model_id);
         let mut replicas = report.replicas.clone();
         for replica in &mut replicas {
             // Only ever sent between the daemons.

@@ -128,3 +128,52 @@ async fn the_list_pages_through_every_task_once() {
     submitted.reverse();
     assert_eq!(seen, submitted, "newest first");
 }
+
+/// REQ-QUEUE-PER-POOL: a pile for one pool does not take the places of others.
+#[tokio::test]
+async fn each_pool_has_a_line_of_its_own() {
+    let config = "[orchestratord.queue]\npool_capacity = 1\n";
+    let fixture = Fixture::start(&[("a", 1, paced()), ("b", 1, paced())], config, &[]).await;
+    let pin = |pool: &str| json!({"placement": {"mode": "pin", "pin_pool_id": pool}});
+    for pool in ["a", "b"] {
+        let long = fixture.submit(&task_with(2000, pin(pool))).await;
+        fixture
+            .wait_status(&long, "it to run", |status| status["state"] == "running")
+            .await;
+    }
+    fixture.submit(&task_with(4, pin("a"))).await;
+    let refused = fixture.post(&task_with(4, pin("a"))).await;
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    assert!(
+        refused.text().contains("the line of pool a is full with 1 tasks"),
+        "{}",
+        refused.text()
+    );
+    assert!(refused.header("retry-after").is_some(), "{}", refused.text());
+    fixture.submit(&task(4)).await;
+    let refused = fixture.post(&task(4)).await;
+    assert!(
+        refused.text().contains("the line of pool"),
+        "both are full: {}",
+        refused.text()
+    );
+}
+
+#[tokio::test]
+async fn a_full_line_drops_from_itself_only() {
+    let config = "[orchestratord.queue]\npool_capacity = 1\npolicy = \"drop-lru\"\n";
+    let fixture = Fixture::start(&[("a", 1, paced()), ("b", 1, paced())], config, &[]).await;
+    let pin = |pool: &str| json!({"priority": "batch", "placement": {"mode": "pin", "pin_pool_id": pool}});
+    for pool in ["a", "b"] {
+        let long = fixture.submit(&task_with(2000, pin(pool))).await;
+        fixture
+            .wait_status(&long, "it to run", |status| status["state"] == "running")
+            .await;
+    }
+    let for_b = fixture.submit(&task_with(4, pin("b"))).await;
+    let for_a = fixture.submit(&task_with(4, pin("a"))).await;
+    let newer = fixture.submit(&task_with(4, pin("a"))).await;
+    assert_eq!(fixture.read(&for_a).await.outcome(), Some("QUEUE_FULL_DROP_LRU"));
+    assert_eq!(fixture.status(&for_b).await["state"], "queued");
+    assert_eq!(fixture.status(&newer).await["state"], "queued");
+}

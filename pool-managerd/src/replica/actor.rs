@@ -59,6 +59,8 @@ impl Actor {
         let (view, seen) = watch::channel(ReplicaView {
             status: machine.status(Instant::now()),
             process: None,
+            started: None,
+            loaded: None,
             current: None,
             previous: None,
         });
@@ -193,6 +195,8 @@ impl Actor {
         });
         self.view.send_modify(|view| {
             view.previous = view.current.replace(output);
+            view.started = Some(Instant::now());
+            view.loaded = None;
         });
     }
 
@@ -226,6 +230,7 @@ impl Actor {
             && loaded
         {
             self.metrics.loaded(took);
+            self.view.send_modify(|view| view.loaded = Some(took));
         }
         self.story.tell(before, after, took);
     }

@@ -8,6 +8,7 @@ mod engine;
 mod gpu_box;
 mod node_link;
 mod placement;
+mod queue;
 mod restart;
 mod resume;
 mod session;

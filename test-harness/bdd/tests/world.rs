@@ -32,6 +32,8 @@ pub(crate) struct World {
     pub(crate) long_tasks: Vec<String>,
     /// What was answered last to a submission or a cancel.
     pub(crate) answer: Option<Answer>,
+    /// What was answered to submissions at once.
+    pub(crate) answers: Vec<Answer>,
     /// A pool's engine as it was before something happened to it: its generation.
     pub(crate) generation: Option<u64>,
     /// What the processes said, once the scenario has failed.

@@ -8,13 +8,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use api_types::{ModelId, PoolId, Priority, TaskId, TaskState};
+use api_types::{PoolId, Priority, TaskId, TaskState};
 use orchestrator_core::dispatch::{Assignment, Job, Turns, assign};
 use orchestrator_core::eta::{
-    Demand, Expected, Observation, Running, ServiceTimes, Slot, predict, retry_after_ms,
+    Board, Demand, Measured, Observation, PoolSlots, Running, Size, retry_after_ms,
 };
 use orchestrator_core::policy::{
-    JobSpec, Outcome, PlacementInput, PoolView, Readiness, Snapshot, could_serve, decide, explain,
+    JobSpec, Outcome, PlacementInput, PoolView, Readiness, Snapshot, decide, explain,
 };
 use orchestrator_core::queue::{Admission, FullPolicy, Queue, QueueConfig};
 use orchestrator_core::task::{Event, step};
@@ -48,6 +48,22 @@ impl Lease {
     fn ends_at(&self) -> u64 {
         self.started_at + self.run.first_token_ms + self.run.decode_ms
     }
+
+    /// How far it is, as a daemon sees it in its log.
+    fn progress(&self, demand: Demand, now: u64) -> Running {
+        let elapsed_ms = now - self.started_at;
+        let decoding_ms = elapsed_ms.checked_sub(self.run.first_token_ms);
+        let steps = u64::from(self.run.tokens_out - 1);
+        let done = decoding_ms.map(|ms| ms.saturating_mul(steps) / self.run.decode_ms.max(1));
+        let decode_ms = done.map_or(0, |done| done * self.run.decode_ms / steps.max(1));
+        Running {
+            demand,
+            elapsed_ms,
+            generated: done.map_or(0, |done| u32::try_from(done + 1).unwrap()),
+            decode_ms,
+            idle_ms: decoding_ms.map_or(0, |ms| ms - decode_ms),
+        }
+    }
 }
 
 pub(super) struct Sim {
@@ -56,7 +72,7 @@ pub(super) struct Sim {
     queue: Queue<Job>,
     snapshot: Snapshot,
     turns: Turns,
-    times: ServiceTimes,
+    times: Measured,
     speeds: BTreeMap<PoolId, Speeds>,
     tasks: BTreeMap<TaskId, Task>,
 }
@@ -73,7 +89,7 @@ impl Sim {
             }),
             snapshot: Snapshot::default(),
             turns: Turns::default(),
-            times: ServiceTimes::default(),
+            times: Measured::default(),
             speeds: BTreeMap::new(),
             tasks: BTreeMap::new(),
         }
@@ -126,6 +142,7 @@ impl Sim {
         match words {
             ["submit", name, class, model, tokens_in, tokens_out, pinned @ ..] => {
                 let demand = Demand {
+                    class: class.parse().unwrap(),
                     tokens_in: tokens_in.parse().unwrap(),
                     expected_out: Some(tokens_out.parse().unwrap()),
                     max_out: None,
@@ -163,7 +180,6 @@ impl Sim {
             self.tell(&format!("{name} ({priority}) is refused: {code:?}: {refused}"));
             return;
         }
-        let expected_pool = decision.outcome.pool_id().cloned().unwrap();
         let id = task(u32::try_from(self.tasks.len()).unwrap());
         let position = match self.queue.push(id, priority, self.now, Job::new(spec)) {
             Admission::Admitted { position } => position,
@@ -173,7 +189,7 @@ impl Sim {
             }
             Admission::Refused { reason, .. } => return self.tell_full(name, priority, &reason.to_string()),
         };
-        let predicted_start = self.predict_start(&id, &expected_pool, &demand);
+        let predicted_start = self.predict_start(&id, &demand);
         let predicted = in_ms(predicted_start);
         self.tell(&format!(
             "{name} ({priority}) waits at {position}, start {predicted}. {why}"
@@ -190,12 +206,11 @@ impl Sim {
     }
 
     fn tell_full(&mut self, name: &str, priority: Priority, reason: &str) {
-        let running: Vec<Running> = self
-            .snapshot
-            .pools
-            .iter()
-            .flat_map(|pool| self.running_on(pool))
-            .collect();
+        let pools = self.snapshot.pools.iter();
+        let running = pools.flat_map(|pool| {
+            let running = self.running_on(pool).into_iter();
+            running.map(|running| (self.remaining(pool, &running), running.elapsed_ms))
+        });
         let retry = retry_after_ms(running, 0.5);
         let retry = in_ms(retry);
         self.tell(&format!(
@@ -252,11 +267,12 @@ impl Sim {
 
     fn finish(&mut self, id: TaskId) {
         let task = &self.tasks[&id];
+        let demand = task.demand;
         let lease = task.lease.as_ref().unwrap();
         let detail = format!("on {} after {} ms", lease.pool_id, self.now - lease.started_at);
         if let Some(lease) = self.end(id, Event::Finish, &detail) {
             let model = self.snapshot.pool(&lease.pool_id).unwrap().model_id.clone();
-            self.times.observe(&lease.pool_id, &model, &lease.run);
+            self.times.observe(&lease.pool_id, &model, &demand, &lease.run);
         }
     }
 
@@ -310,12 +326,14 @@ impl Sim {
 
     fn measured(&self, pool: &PoolView) -> (Option<u64>, Option<u64>) {
         let stats = self.times.stats(&pool.pool_id, &pool.model_id);
-        let free = predict(self.slots(pool), [], None).map(|estimate| estimate.start_ms);
+        let ends = self.running_on(pool).into_iter();
+        let first_end = ends.filter_map(|running| self.remaining(pool, &running)).min();
+        let free = if pool.slots_free > 0 { Some(0) } else { first_end };
         (stats.and_then(|stats| stats.decode_mtps()), free)
     }
 
-    fn expected(&self, pool: &PoolId, model: &ModelId, demand: &Demand) -> Option<Expected> {
-        self.times.stats(pool, model)?.expected(demand)
+    fn remaining(&self, pool: &PoolView, running: &Running) -> Option<u64> {
+        self.times.remaining_ms(&pool.pool_id, &pool.model_id, running)
     }
 
     fn running_on(&self, pool: &PoolView) -> Vec<Running> {
@@ -325,32 +343,43 @@ impl Sim {
             .filter_map(|task| Some((task, task.lease.as_ref()?)));
         leases
             .filter(|(_, lease)| lease.pool_id == pool.pool_id)
-            .map(|(task, lease)| Running {
-                elapsed_ms: self.now - lease.started_at,
-                expected: self.expected(&pool.pool_id, &pool.model_id, &task.demand),
-            })
+            .map(|(task, lease)| lease.progress(task.demand, self.now))
             .collect()
     }
 
-    fn slots(&self, pool: &PoolView) -> Vec<Slot> {
-        let free = (0..pool.slots_free).map(|_| Slot::Free);
-        free.chain(self.running_on(pool).into_iter().map(Slot::Leased))
-            .collect()
+    fn slots<'s>(&self, pool: &'s PoolView) -> PoolSlots<'s> {
+        PoolSlots {
+            pool_id: &pool.pool_id,
+            model_id: &pool.model_id,
+            free: pool.slots_free,
+            running: self.running_on(pool),
+            coming: Vec::new(),
+        }
     }
 
-    /// Through the slots of the pool that is expected to take it, behind those who want it too.
-    fn predict_start(&self, id: &TaskId, pool_id: &PoolId, own: &Demand) -> Option<u64> {
-        let pool = self.snapshot.pool(pool_id).unwrap();
-        let before = self
-            .queue
-            .order(self.now)
-            .take_while(|(ticket, _)| ticket.id != *id);
-        let competing = before.filter(|(_, job)| could_serve(job.spec(), pool));
-        let ahead: Vec<Option<Expected>> = competing
-            .map(|(ticket, _)| self.expected(pool_id, &pool.model_id, &self.tasks[&ticket.id].demand))
-            .collect();
-        let own = self.expected(pool_id, &pool.model_id, own);
-        predict(self.slots(pool), ahead, own).map(|estimate| estimate.start_ms)
+    /// Through the slots, behind those who wait before it.
+    fn predict_start(&self, id: &TaskId, own: &Demand) -> Option<u64> {
+        let size = |demand| Size {
+            demand,
+            deadline_at_ms: None,
+        };
+        let known = |waiting: &TaskId| {
+            let demand = if waiting == id {
+                *own
+            } else {
+                self.tasks[waiting].demand
+            };
+            Some(size(demand))
+        };
+        let board = Board::new(
+            &self.times,
+            &self.snapshot,
+            |pool| self.slots(pool),
+            &self.queue,
+            known,
+            self.now,
+        );
+        board.outlook(id)?.start_ms(self.now)
     }
 }
 

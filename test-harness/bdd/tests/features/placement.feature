@@ -35,6 +35,33 @@ Feature: Placement can be told and is explained
     When the long task is cancelled
     Then the task runs on "gpu1"
 
+  # ORCH-3902
+  Scenario: An avoided pool is taken when no other has a slot
+    Given "gpu0" is busy with a long task
+    When I submit an interactive task of 4 tokens avoiding "gpu1"
+    Then the task runs on "gpu1"
+
+  # ORCH-3902
+  Scenario: An avoided pool is left out while another has a slot
+    When I submit an interactive task of 4 tokens avoiding "gpu0"
+    Then the task runs on "gpu1"
+
+  # ORCH-3903
+  Scenario: An avoided pool without fallback is never taken
+    Given "gpu0" is busy with a long task
+    When I submit an interactive task of 4 tokens avoiding "gpu1" without fallback
+    Then the task is "queued" with 0 tasks ahead
+    And "gpu1" has all slots free
+    When the long task is cancelled
+    Then the task runs on "gpu0"
+
+  # ORCH-3902
+  Scenario: A required device mask leaves exactly the pool that has it
+    When I submit an interactive task of 4 tokens for exactly the GPU of "gpu1"
+    Then the task runs on "gpu1"
+    When I submit an interactive task of 4 tokens for exactly the GPUs of "gpu0" and "gpu1"
+    Then the answer is 503 with code "POOL_UNAVAILABLE" and reason "no_feasible_pool"
+
   # ORCH-3906
   Scenario: A pin to a pool that does not exist
     When I submit an interactive task of 4 tokens pinned to "gpu9"

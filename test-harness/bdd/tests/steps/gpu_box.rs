@@ -45,6 +45,14 @@ async fn start_box(world: &mut World, first: String, second: String, slots: u32)
     Ok(world.start(two_pools(&first, &second, slots)).await?)
 }
 
+/// Starts a box with further tables in its configuration.
+pub(super) async fn start(world: &mut World, ids: [&str; 2], slots: u32, config: &str) -> StepResult {
+    let [first, second] = ids;
+    Ok(world
+        .start(two_pools(first, second, slots).config(config))
+        .await?)
+}
+
 #[given("the engines pace their tokens")]
 async fn pace(world: &mut World) -> StepResult {
     let system = world.system()?;

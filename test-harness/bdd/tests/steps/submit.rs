@@ -18,6 +18,9 @@ pub(super) enum Placement {
     Pin(String),
     Prefer(String),
     PreferOrWait(String),
+    Avoid(String),
+    AvoidOrWait(String),
+    ExactlyOn(String),
 }
 
 impl Placement {
@@ -29,6 +32,9 @@ impl Placement {
             Self::PreferOrWait(pool) => {
                 Some(json!({"mode": "prefer", "prefer_pools": [pool], "allow_fallback": false}))
             }
+            Self::Avoid(pool) => Some(json!({"avoid_pools": [pool]})),
+            Self::AvoidOrWait(pool) => Some(json!({"avoid_pools": [pool], "allow_fallback": false})),
+            Self::ExactlyOn(gpus) => Some(json!({"require_device_mask": gpus})),
         }
     }
 }
@@ -73,6 +79,45 @@ async fn submit_preferring(world: &mut World, priority: String, tokens: u32, poo
 async fn submit_or_wait(world: &mut World, priority: String, tokens: u32, pool: String) -> StepResult {
     let body = task(&priority, tokens, &Placement::PreferOrWait(pool));
     Ok(world.submit(&body).await?)
+}
+
+#[when(expr = "I submit a(n) {word} task of {int} tokens avoiding {string}")]
+async fn submit_avoiding(world: &mut World, priority: String, tokens: u32, pool: String) -> StepResult {
+    Ok(world
+        .submit(&task(&priority, tokens, &Placement::Avoid(pool)))
+        .await?)
+}
+
+#[when(expr = "I submit a(n) {word} task of {int} tokens avoiding {string} without fallback")]
+async fn submit_or_avoid(world: &mut World, priority: String, tokens: u32, pool: String) -> StepResult {
+    let body = task(&priority, tokens, &Placement::AvoidOrWait(pool));
+    Ok(world.submit(&body).await?)
+}
+
+#[when(expr = "I submit a(n) {word} task of {int} tokens for exactly the GPU of {string}")]
+async fn submit_masked(world: &mut World, priority: String, tokens: u32, pool: String) -> StepResult {
+    let gpu = gpu_of(world, &pool).await?;
+    let body = task(&priority, tokens, &Placement::ExactlyOn(gpu));
+    Ok(world.submit(&body).await?)
+}
+
+#[when(expr = "I submit a(n) {word} task of {int} tokens for exactly the GPUs of {string} and {string}")]
+async fn submit_masked_both(
+    world: &mut World,
+    priority: String,
+    tokens: u32,
+    first: String,
+    second: String,
+) -> StepResult {
+    let gpus = [gpu_of(world, &first).await?, gpu_of(world, &second).await?];
+    let body = task(&priority, tokens, &Placement::ExactlyOn(gpus.join(",")));
+    Ok(world.submit(&body).await?)
+}
+
+async fn gpu_of(world: &World, pool: &str) -> anyhow::Result<String> {
+    let shown = world.system()?.pool(pool).await?;
+    let gpu = shown["device_mask"][0].as_str();
+    Ok(gpu.unwrap_or_default().to_owned())
 }
 
 #[when(expr = "I submit a task with the field {string}")]

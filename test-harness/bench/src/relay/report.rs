@@ -63,6 +63,8 @@ fn replica(engine: SocketAddr, slots: u32) -> Result<ReplicaReport> {
         slots_total: Some(slots),
         ctx_per_slot: Some(CTX),
         engine_version: None,
+        started_ms_ago: None,
+        load_ms: None,
         pid: None,
         restarts: 0,
         cause: None,
