@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
+use crate::advice::RetryAdvice;
 use crate::budgets::budget_headers;
 
 /// Milliseconds a client should wait, exactly; `Retry-After` is rounded up to seconds.
@@ -76,14 +77,15 @@ impl ApiError {
     }
 
     /// The finished response.
-    pub(crate) fn render(self, correlation_id: &api_types::CorrelationId) -> Response {
+    pub(crate) fn render(self, correlation_id: &api_types::CorrelationId, advice: &RetryAdvice) -> Response {
         let Parts {
-            body,
+            mut body,
             status,
             headers,
             ..
         } = *self.0;
-        let backoff = body.retry_after_ms;
+        advice.complete(&mut body);
+        let pause = pause_headers(&body);
         let budgets = budget_headers(&body.budgets);
         let body = body.with_correlation(correlation_id.clone());
         // Serializing plain strings and numbers cannot fail; an empty body would still carry the status.
@@ -94,14 +96,20 @@ impl ApiError {
         response.headers_mut().extend(budgets);
         let json_type = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, json_type);
-        if let Some(ms) = backoff {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, ms.div_ceil(1_000).into());
-            response.headers_mut().insert(BACKOFF_HEADER, ms.into());
-        }
+        response.headers_mut().extend(pause);
         response
     }
+}
+
+/// `Retry-After` and `X-Backoff-Ms` of an error that says when to come back.
+pub(crate) fn pause_headers(body: &ErrorBody) -> HeaderMap {
+    let headers = body.retry_after_ms.into_iter().flat_map(|ms| {
+        [
+            (header::RETRY_AFTER, ms.div_ceil(1_000).into()),
+            (BACKOFF_HEADER, ms.into()),
+        ]
+    });
+    headers.collect()
 }
 
 impl From<ErrorBody> for ApiError {

@@ -3,6 +3,7 @@
 //!
 //! May touch sockets, timers and signals. Knows nothing of tasks, pools or engines.
 
+mod advice;
 mod body;
 mod budgets;
 mod error;
@@ -12,6 +13,7 @@ mod serve;
 pub mod shutdown;
 mod throttle;
 
+pub use advice::RetryAdvice;
 pub use body::BodyPaused;
 pub use budgets::budget_headers;
 pub use error::ApiError;

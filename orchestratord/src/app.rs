@@ -23,6 +23,8 @@ use crate::dispatcher::{Dispatcher, Durable, Parts};
 use crate::engine_log::EngineLogs;
 use crate::metrics::Metrics;
 use crate::options;
+use crate::pause::Pause;
+use crate::queue_gauges::QueueGauges;
 use crate::rate::RateLimits;
 use crate::state::{EXIT_JOURNAL_FAILED, Found, State};
 use crate::story::ACTOR;
@@ -34,16 +36,19 @@ use crate::story::ACTOR;
 pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let signals = shutdown::signals().context("signal handlers cannot be installed")?;
     let draining = signals.graceful();
+    let pause = Pause::default();
     let front = Front::new(ACTOR, &config.auth, &config.http, config.orchestratord.addr.get())?
-        .always_token(api::ALWAYS_TOKEN);
+        .always_token(api::ALWAYS_TOKEN)
+        .advised_by(pause.advice());
+    let limits = Limits::new(&config.http, &config.auth).advised_by(pause.advice());
     let listener = Listener::bind(config.orchestratord.addr.get())?;
     let (kept, found) = State::open(&config)?;
-    let daemon = Daemon::new(&config, draining, &kept, found)?;
+    let daemon = Daemon::new(&config, draining, (&kept, found), pause)?;
     announce(&listener)?;
     let ended = tokio::select! {
         biased;
         signal = signals.immediate() => Ok(ExitCode::from(signal.exit_status())),
-        served = daemon.serve(front, listener, Limits::new(&config.http, &config.auth)) => served.map(|()| ExitCode::SUCCESS),
+        served = daemon.serve(front, listener, limits) => served.map(|()| ExitCode::SUCCESS),
         () = journal_failed(&kept) => Ok(ExitCode::from(EXIT_JOURNAL_FAILED)),
     };
     kept.close();
@@ -76,7 +81,12 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(config: &Config, draining: CancellationToken, kept: &State, found: Found) -> anyhow::Result<Self> {
+    fn new(
+        config: &Config,
+        draining: CancellationToken,
+        (kept, found): (&State, Found),
+        pause: Pause,
+    ) -> anyhow::Result<Self> {
         let metrics = Metrics::new().context("metric families cannot be registered")?;
         let host = Arc::new(AdapterHost::new(options::adapters(config), &metrics.registry)?);
         let nodes = NodeClient::new(config.auth.token.clone(), Timeouts::default())?;
@@ -86,6 +96,8 @@ impl Daemon {
             logs: Arc::new(EngineLogs::new(nodes)),
             metrics: metrics.clone(),
             devices: DeviceGauges::new(&metrics.registry).context("metric families cannot be registered")?,
+            queues: QueueGauges::new(&metrics.registry).context("metric families cannot be registered")?,
+            pause,
             tracker: tracker.clone(),
             draining: draining.clone(),
         };

@@ -15,6 +15,8 @@ pub mod engine_log;
 pub mod jitter;
 pub mod metrics;
 pub mod options;
+pub mod pause;
+pub mod queue_gauges;
 pub mod rate;
 pub mod receipt;
 pub mod runner;

@@ -35,7 +35,6 @@ pub struct Metrics {
     backpressure: IntCounterVec,
     placements: IntCounterVec,
     sse_drops: IntCounter,
-    queue_depth: IntGaugeVec,
     candidates: IntGaugeVec,
     pool_ready: IntGaugeVec,
     leases: IntGaugeVec,
@@ -97,7 +96,6 @@ impl Metrics {
                 "sse_backpressure_drops_total",
                 "Metrics and narration frames left out because a reader lagged",
             )?,
-            queue_depth: gauge(r, "queue_depth", "Tasks waiting", pool)?,
             candidates: gauge(
                 r,
                 "placement_candidates_considered",
@@ -211,13 +209,6 @@ impl Metrics {
     /// How far a prediction was off.
     pub fn start_error(&self, error_ms: u64) {
         self.start_error.observe(error_ms as f64);
-    }
-
-    /// Tasks waiting, by class. Tasks wait for any pool that fits, so the pool labels are unknown.
-    pub fn queue_depth(&self, priority: Priority, depth: usize) {
-        self.queue_depth
-            .with_label_values(&[UNKNOWN, UNKNOWN, UNKNOWN, priority.as_str()])
-            .set(i64::try_from(depth).unwrap_or(i64::MAX));
     }
 
     /// Whether a pool takes work and how many slots are leased.

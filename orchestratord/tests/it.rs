@@ -32,6 +32,8 @@ mod metrics;
 mod nodes;
 #[path = "it/overload.rs"]
 mod overload;
+#[path = "it/pauses.rs"]
+mod pauses;
 #[path = "it/queue.rs"]
 mod queue;
 #[path = "it/rate.rs"]

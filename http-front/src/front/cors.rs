@@ -11,7 +11,7 @@ const REQUEST_HEADERS: HeaderValue =
     HeaderValue::from_static("authorization, content-type, last-event-id, x-correlation-id");
 /// What a page may read, beyond the usual.
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
-    "retry-after, x-backoff-ms, x-budget-cost-remaining, x-budget-time-remaining-ms, x-budget-tokens-remaining, x-correlation-id",
+    "retry-after, x-backoff-ms, x-budget-cost-remaining, x-budget-time-remaining-ms, x-budget-tokens-remaining, x-correlation-id, x-predicted-end-ms, x-predicted-start-ms, x-queue-position",
 );
 /// How long a browser may remember the answer, seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");

@@ -25,6 +25,7 @@ use axum::extract::Request;
 use config_schema::{Auth, Http};
 use http::StatusCode;
 
+use crate::advice::RetryAdvice;
 use crate::error::ApiError;
 pub use context::RequestContext;
 use rules::Rules;
@@ -61,6 +62,13 @@ impl Front {
     #[must_use]
     pub fn always_token(mut self, routes: &'static [&'static str]) -> Self {
         self.rules.insist_on(routes);
+        self
+    }
+
+    /// Where refusals without a pause of their own take one from (ORCH-3106).
+    #[must_use]
+    pub fn advised_by(mut self, advice: RetryAdvice) -> Self {
+        self.rules.take_advice(advice);
         self
     }
 

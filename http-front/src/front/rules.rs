@@ -12,6 +12,7 @@ use narration_core::Narration;
 
 use super::context::{self, RequestContext};
 use super::{PUBLIC_ROUTES, cors};
+use crate::advice::RetryAdvice;
 use crate::error::ApiError;
 use crate::throttle::Throttle;
 
@@ -27,6 +28,7 @@ pub(crate) struct Rules {
     max_headers: usize,
     max_header_bytes: usize,
     body_limit: usize,
+    advice: RetryAdvice,
     denied: Throttle,
 }
 
@@ -56,12 +58,21 @@ impl Rules {
             max_headers: http.max_headers.get(),
             max_header_bytes: http.max_header_bytes.get(),
             body_limit: http.max_body_bytes.get(),
+            advice: RetryAdvice::default(),
             denied: Throttle::new(),
         }
     }
 
     pub(crate) const fn actor(&self) -> &'static str {
         self.actor
+    }
+
+    pub(crate) const fn advice(&self) -> &RetryAdvice {
+        &self.advice
+    }
+
+    pub(crate) fn take_advice(&mut self, advice: RetryAdvice) {
+        self.advice = advice;
     }
 
     pub(crate) fn insist_on(&mut self, routes: &'static [&'static str]) {

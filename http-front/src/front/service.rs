@@ -90,7 +90,7 @@ where
         Verdict::Preflight => cors::preflight(),
         Verdict::Refuse(error) => error.into_response(),
     };
-    let mut response = render(response, rules.actor(), version, &correlation_id);
+    let mut response = render(response, rules, version, &correlation_id);
     if let Some(origin) = cors_origin {
         cors::allow(response.headers_mut(), origin);
     }
@@ -114,16 +114,16 @@ where
 
 fn render(
     mut response: Response,
-    actor: &'static str,
+    rules: &Rules,
     version: Version,
     correlation_id: &CorrelationId,
 ) -> Response {
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
-        tell(&error, actor, correlation_id);
+        tell(&error, rules.actor(), correlation_id);
         // A body that is too large is not read to its end, so the connection cannot be used again.
         let close = error.body().code == ErrorCode::PayloadTooLarge && version < Version::HTTP_2;
         let added = std::mem::take(response.headers_mut());
-        response = error.render(correlation_id);
+        response = error.render(correlation_id, rules.advice());
         response.headers_mut().extend(added);
         if close {
             response

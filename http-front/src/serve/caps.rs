@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use api_types::{ErrorBody, ErrorCode, PolicyLabel};
 
 use super::limits::Limits;
+use crate::advice::RetryAdvice;
+use crate::error::pause_headers;
 
 pub(crate) struct Caps {
     per_ip: usize,
@@ -69,16 +71,22 @@ impl Drop for Permit {
 }
 
 /// What a refused connection is told, as a whole HTTP/1.1 response.
-pub(crate) fn refusal(limit: usize) -> Vec<u8> {
+pub(crate) fn refusal(limit: usize, advice: &RetryAdvice) -> Vec<u8> {
     let message = format!("more than {limit} connections from one address");
     let mut body = ErrorBody::new(ErrorCode::AdmissionReject, message).with_policy(PolicyLabel::RateLimit);
     body.hint = Some("reuse connections, or raise http.max_connections_per_ip".to_owned());
+    advice.complete(&mut body);
     let json = serde_json::to_string(&body).unwrap_or_default();
-    format!(
-        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{json}",
-        json.len()
-    )
-    .into_bytes()
+    let mut answer =
+        b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nconnection: close\r\n".to_vec();
+    for (name, value) in &pause_headers(&body) {
+        answer.extend_from_slice(name.as_str().as_bytes());
+        answer.extend_from_slice(b": ");
+        answer.extend_from_slice(value.as_bytes());
+        answer.extend_from_slice(b"\r\n");
+    }
+    answer.extend_from_slice(format!("content-length: {}\r\n\r\n{json}", json.len()).as_bytes());
+    answer
 }
 
 #[cfg(test)]
@@ -111,6 +119,25 @@ mod tests {
         assert!(admit(&caps, "10.0.0.1").is_some());
         drop(second);
         assert!(caps.lock().is_empty());
+    }
+
+    /// ORCH-3106
+    #[test]
+    fn a_refused_connection_is_told_when_to_come_back() {
+        let answer = |advice| String::from_utf8(refusal(8, &advice)).unwrap();
+        let told = answer(RetryAdvice::new(|| Some(1_500)));
+        let (head, body) = told.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains("\r\nretry-after: 2\r\nx-backoff-ms: 1500\r\n"),
+            "{head}"
+        );
+        assert!(
+            head.ends_with(&format!("content-length: {}", body.len())),
+            "{head}"
+        );
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["retry_after_ms"], 1_500);
+        assert!(!answer(RetryAdvice::default()).contains("retry-after"));
     }
 
     #[test]

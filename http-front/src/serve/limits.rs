@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use config_schema::{Auth, Http};
 
+use crate::advice::RetryAdvice;
+
 /// What a client may cost. See `[http]` of the configuration for the meaning of each.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -22,6 +24,8 @@ pub struct Limits {
     pub shared_addresses: Vec<IpAddr>,
     /// Time for running requests after a stop signal.
     pub shutdown_grace: Duration,
+    /// When a refused connection is to be tried again.
+    pub retry_advice: RetryAdvice,
 }
 
 impl Limits {
@@ -40,7 +44,15 @@ impl Limits {
                 Vec::new()
             },
             shutdown_grace: http.shutdown_grace_ms.duration(),
+            retry_advice: RetryAdvice::default(),
         }
+    }
+
+    /// Where a refused connection's pause comes from (ORCH-3106).
+    #[must_use]
+    pub fn advised_by(mut self, retry_advice: RetryAdvice) -> Self {
+        self.retry_advice = retry_advice;
+        self
     }
 }
 

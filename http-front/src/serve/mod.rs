@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::advice::RetryAdvice;
 use crate::throttle::Throttle;
 use caps::{Admission, Caps};
 use connection::Connections;
@@ -64,6 +65,7 @@ struct Server {
     stop: Stop,
     cut: CancellationToken,
     refused: Throttle,
+    advice: RetryAdvice,
 }
 
 impl Server {
@@ -73,6 +75,7 @@ impl Server {
         Self {
             caps: Arc::new(Caps::new(&limits)),
             slots: Arc::new(Semaphore::new(limits.max_connections)),
+            advice: limits.retry_advice.clone(),
             connections: Connections::new(router, limits, tracker.clone(), stop.clone(), cut.clone()),
             tracker,
             shutdown,
@@ -110,7 +113,7 @@ impl Server {
 
     fn refuse(&self, stream: &TcpStream, peer: std::net::SocketAddr, limit: usize) {
         // A fresh socket's buffer takes the few bytes; if not, the close says it as well.
-        let _ = stream.try_write(&caps::refusal(limit));
+        let _ = stream.try_write(&caps::refusal(limit, &self.advice));
         if let Some(more) = self.refused.allow() {
             tracing::warn!(peer = %peer.ip(), limit, more, "refuses a connection: too many from one address");
         }

@@ -69,10 +69,10 @@ impl Lines {
         self.lines.get(pool).map_or(0, Line::len)
     }
 
-    /// Whether nobody stands in any line.
+    /// Tasks in all lines.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+    pub fn total(&self) -> usize {
+        self.places.len()
     }
 
     /// Tasks of one class in a pool's line.

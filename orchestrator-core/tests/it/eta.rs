@@ -5,7 +5,7 @@
 use api_types::{ModelId, PoolId, Priority};
 use orchestrator_core::eta::{
     Asked, Demand, Ewma, Forecast, Measured, Observation, Outlook, PoolSlots, Running, ServiceStats,
-    outlook_of_running, retry_after_ms,
+    first_end_ms, outlook_of_running, retry_after_ms,
 };
 use proptest::prelude::*;
 
@@ -395,20 +395,26 @@ fn a_batch_task_is_told_of_the_interactive_ones_that_will_come() {
 }
 
 #[test]
-fn retry_after_is_when_the_first_slot_frees_spread_by_jitter() {
+fn a_place_frees_when_the_first_running_task_ends() {
     let running = [(Some(800), 100), (Some(400), 100), (None, 7000)];
-    assert_eq!(retry_after_ms(running, 0.0), Some(400));
-    assert_eq!(retry_after_ms(running, 0.5), Some(600));
-    assert_eq!(retry_after_ms(running, f64::NAN), Some(400));
-    assert_eq!(retry_after_ms(running, -1.0), Some(400));
-    assert_eq!(retry_after_ms(running, 9.0), Some(800));
+    assert_eq!(first_end_ms(running), Some(400));
 }
 
 #[test]
-fn retry_after_before_any_measurement_is_the_longest_elapsed_time_or_nothing() {
-    assert_eq!(retry_after_ms([(None, 300), (None, 800)], 0.25), Some(1000));
-    assert_eq!(retry_after_ms([(None, 0)], 0.9), Some(1));
-    assert_eq!(retry_after_ms([], 0.5), None);
+fn before_any_measurement_it_is_the_longest_elapsed_time_or_nothing() {
+    assert_eq!(first_end_ms([(None, 300), (None, 800)]), Some(800));
+    assert_eq!(first_end_ms([(None, 0)]), Some(0));
+    assert_eq!(first_end_ms([]), None);
+}
+
+#[test]
+fn retry_after_is_the_wait_spread_by_jitter_and_never_at_once() {
+    let spread = |jitter| retry_after_ms(400, jitter);
+    assert_eq!(
+        [0.0, 0.5, f64::NAN, -1.0, 9.0].map(spread),
+        [400, 600, 400, 400, 800]
+    );
+    assert_eq!(retry_after_ms(0, 0.9), 1);
 }
 
 /// Serves `ahead` one after the other, each on the slot that frees first, by looking at all.
@@ -527,7 +533,8 @@ proptest! {
                 prop_assert_eq!(measured.ready_in_ms(pool, &model, elapsed_ms).is_some(), known.loads > 0);
                 let left = measured.remaining_ms(pool, &model, &running);
                 prop_assert_eq!(left.is_some(), known.runs > 0);
-                prop_assert!(retry_after_ms([(left, elapsed_ms)], jitter).is_some_and(|ms| ms > 0));
+                let wait = first_end_ms([(left, elapsed_ms)]);
+                prop_assert!(wait.is_some_and(|wait| retry_after_ms(wait, jitter) > 0));
             }
         }
         let running = Running { demand: task, elapsed_ms, generated, decode_ms, idle_ms: 0 };
@@ -545,7 +552,6 @@ proptest! {
 
     #[test]
     fn jitter_spreads_over_at_most_as_long_again(remaining in 1u64..1_000_000, jitter in 0.0f64..1.0) {
-        let wait = retry_after_ms([(Some(remaining), 0)], jitter);
-        prop_assert!(wait.is_some_and(|ms| (remaining..2 * remaining).contains(&ms)));
+        prop_assert!((remaining..2 * remaining).contains(&retry_after_ms(remaining, jitter)));
     }
 }

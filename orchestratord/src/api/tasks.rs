@@ -23,6 +23,9 @@ const DEFAULT_PAGE: u32 = 100;
     request_body = TaskRequest,
     responses(
         (status = 202, description = "Admitted; the receipt tells position and predicted times", body = TaskReceipt, headers(
+            ("X-Queue-Position" = u32, description = "Tasks ahead"),
+            ("X-Predicted-Start-Ms" = u64, description = "When it starts, ms from now, where it is known"),
+            ("X-Predicted-End-Ms" = u64, description = "When it ends, ms from now, where it is known"),
             ("X-Budget-Tokens-Remaining" = u64, description = "Tokens left of the session's budget, where it has one"),
             ("X-Budget-Time-Remaining-Ms" = u64, description = "Time left of the session's budget, ms, where it has one"),
             ("X-Budget-Cost-Remaining" = f64, description = "Cost left of the session's budget, where it has one"),
@@ -37,7 +40,10 @@ const DEFAULT_PAGE: u32 = 100;
             ("Retry-After" = u64, description = "Seconds, rounded up, where it is known"),
             ("X-Backoff-Ms" = u64, description = "The same, ms"),
         )),
-        (status = 503, description = "POOL_UNREADY or POOL_UNAVAILABLE", body = ErrorBody),
+        (status = 503, description = "POOL_UNREADY or POOL_UNAVAILABLE", body = ErrorBody, headers(
+            ("Retry-After" = u64, description = "Seconds, rounded up, where it is known"),
+            ("X-Backoff-Ms" = u64, description = "The same, ms"),
+        )),
     )
 )]
 pub(super) async fn submit(

@@ -48,7 +48,7 @@ impl Dispatcher {
             return known.repeated(id, &fingerprint);
         }
         if self.parts.draining.is_cancelled() {
-            return self.refused(&admission, refuse::shutting_down());
+            return self.refused(&admission, self.shutting_down());
         }
         match self.consider(&admission, now) {
             Considered::Feasible(spec, decision) => {
@@ -87,7 +87,7 @@ impl Dispatcher {
         self.parts
             .metrics
             .placement("refused", decision.log.pinned, false, 0);
-        let body = refuse::infeasible(&self.fleet, &admission.request, admission.prompt_tokens, refused);
+        let body = self.infeasible(&admission.request, admission.prompt_tokens, refused, now);
         Considered::Refused(Box::new(body))
     }
 

@@ -126,7 +126,8 @@ impl Dispatcher {
         let Some(task) = self.tasks.get(&id) else { return };
         let Some(facts) = task.facts() else { return };
         let waited = now.saturating_duration_since(task.admitted.at).as_millis() as u64;
-        if let Some(predicted) = task.receipt.predicted_start_ms {
+        // The receipt told of the first start; one that comes again after a failure is another.
+        if let Some(predicted) = task.receipt.predicted_start_ms.filter(|_| task.attempts == 1) {
             self.parts.metrics.start_error(predicted.abs_diff(waited));
         }
         self.parts

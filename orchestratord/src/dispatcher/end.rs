@@ -4,12 +4,11 @@ use adapter_api::{AdapterError, Finish};
 use api_types::task::Usage;
 use api_types::{EndEvent, ErrorBody, ErrorCode, FinishReason, PolicyLabel, TaskEvent, TaskId, TaskState};
 use narration_core::Narration;
-use orchestrator_core::eta::{Observation, retry_after_ms};
+use orchestrator_core::eta::Observation;
 use orchestrator_core::task::{Event, step};
 use tokio::time::Instant;
 
-use super::{Dispatcher, refuse};
-use crate::jitter::jitter;
+use super::Dispatcher;
 use crate::metrics::PoolLabels;
 use crate::receipt::{self, RunFacts};
 use crate::runner::{RunOutcome, RunReport};
@@ -96,7 +95,7 @@ impl Dispatcher {
                     "The orchestrator stops; the task keeps its place for the restart.",
                 );
             } else {
-                self.fail(id, refuse::shutting_down());
+                self.fail(id, self.shutting_down());
             }
         }
     }
@@ -114,7 +113,7 @@ impl Dispatcher {
                 self.park(id, "The orchestrator stops; the task goes on after the restart.");
                 self.stop_run(id);
             } else {
-                self.fail(id, refuse::shutting_down());
+                self.fail(id, self.shutting_down());
             }
         }
     }
@@ -343,12 +342,6 @@ impl Dispatcher {
         self.settle(&id, now);
         self.tasks.retire(id, now);
         self.dirty = true;
-    }
-
-    /// When a place in the queue frees, with jitter; `None` while nothing runs.
-    pub(super) fn retry_after(&self, now: Instant) -> Option<u64> {
-        let snapshot = self.planner.last_snapshot();
-        retry_after_ms(self.planner.estimator.all_running(snapshot, now), jitter())
     }
 }
 

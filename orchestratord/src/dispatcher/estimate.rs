@@ -157,6 +157,17 @@ impl Estimator {
         }
     }
 
+    /// When an engine of a pool that is being started is ready, ms from now. While no load was measured, the time
+    /// since its start is taken: a lower bound of how long a load lasts, not a prediction.
+    pub(super) fn ready_in(&self, view: &PoolView, fleet: &Fleet, now: Instant) -> Option<u64> {
+        let starting = fleet.starting(&view.pool_id, now).into_iter();
+        let ready_in = starting.map(|(_, ago)| {
+            let measured = self.measured.ready_in_ms(&view.pool_id, &view.model_id, ago);
+            measured.unwrap_or(ago)
+        });
+        ready_in.min()
+    }
+
     /// A waiting task.
     pub(super) fn waiting(
         &mut self,

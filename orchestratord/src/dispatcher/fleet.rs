@@ -75,6 +75,8 @@ pub(super) struct Pool {
     told_loads: Vec<(ReplicaId, u64)>,
     /// Slots an engine of it had when one was last ready.
     known_slots: Option<u32>,
+    /// Since when it takes no new work.
+    unready_since: Option<Instant>,
 }
 
 impl Pool {
@@ -112,6 +114,14 @@ impl Pool {
     pub(super) fn a_ready_replica(&self) -> Option<ReplicaId> {
         let (index, ..) = self.usable().next()?;
         Some(self.report.replicas[index].replica_id.clone())
+    }
+
+    fn note_readiness(&mut self, now: Instant) {
+        self.unready_since = if self.is_ready() {
+            None
+        } else {
+            self.unready_since.or(Some(now))
+        };
     }
 
     /// The ready replica with the most free slots; the first of equals.
@@ -193,7 +203,7 @@ impl Fleet {
         self.pools
             .retain(|id, pool| pool.node != node || report.pools.iter().any(|p| p.pool_id == *id));
         for pool in &report.pools {
-            self.apply_pool(&node, pool);
+            self.apply_pool(&node, pool, now);
         }
         self.nodes.insert(
             node,
@@ -217,7 +227,7 @@ impl Fleet {
         })
     }
 
-    fn apply_pool(&mut self, node: &NodeId, report: &PoolReport) {
+    fn apply_pool(&mut self, node: &NodeId, report: &PoolReport, now: Instant) {
         let entry = self.pools.entry(report.pool_id.clone()).or_insert_with(|| Pool {
             node: node.clone(),
             report: report.clone(),
@@ -226,12 +236,14 @@ impl Fleet {
             suspects: Vec::new(),
             told_loads: Vec::new(),
             known_slots: None,
+            unready_since: None,
         });
         let slots = report.replicas.iter().filter_map(|replica| replica.slots_total);
         entry.known_slots = slots.max().or(entry.known_slots);
         entry.report = report.clone();
         entry.live = true;
         entry.suspects.clear();
+        entry.note_readiness(now);
     }
 
     /// Forgets a node that says goodbye. Tasks that still run there keep running.
@@ -254,6 +266,7 @@ impl Fleet {
             .collect();
         for pool in self.pools.values_mut().filter(|pool| stale.contains(&pool.node)) {
             pool.live = false;
+            pool.note_readiness(now);
             self.version += 1;
         }
         stale
@@ -294,6 +307,13 @@ impl Fleet {
     /// All pools by id.
     pub(super) fn pools(&self) -> impl Iterator<Item = (&PoolId, &Pool)> {
         self.pools.iter()
+    }
+
+    /// For how long a pool has taken no new work, as far as its node told.
+    #[must_use]
+    pub(super) fn unready_for(&self, id: &PoolId, now: Instant) -> Option<Duration> {
+        let since = self.pools.get(id)?.unready_since?;
+        Some(now.saturating_duration_since(since))
     }
 
     /// Engines of a pool that are being started: the slots each is expected to have, and since when,

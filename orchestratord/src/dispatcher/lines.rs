@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use super::Dispatcher;
 use super::handle::PromptTokens;
-use super::refuse;
 
 /// Tasks that no pool can serve, with the time since when.
 #[derive(Debug, Default)]
@@ -32,6 +31,9 @@ impl Dispatcher {
         priority: Priority,
         now: Instant,
     ) -> Result<Option<(PoolId, Option<TaskId>)>, RefusedBecause> {
+        if self.lines.total() < self.queue.len() {
+            self.refresh_lines(now);
+        }
         let snapshot = Arc::clone(self.planner.snapshot(&self.fleet, now));
         let Some(pool) = shortest(&self.lines, spec, &snapshot) else {
             return Ok(None);
@@ -62,11 +64,19 @@ impl Dispatcher {
     /// Looks after the waiting tasks once the fleet has changed, and ends those that no pool could
     /// serve for too long (REQ-QUEUE-STRANDED).
     pub(super) fn look_after_waiting(&mut self, now: Instant) {
-        if self.stranded.looked_at != Some(self.fleet.version()) {
-            self.stranded.looked_at = Some(self.fleet.version());
-            self.review_waiting(now);
-        }
+        self.refresh_lines(now);
         self.end_stranded(now);
+    }
+
+    /// Looks at the lines again if the fleet has changed since. Before the first report to this process nothing is
+    /// known of any pool, and what a restart has taken up waits for it.
+    fn refresh_lines(&mut self, now: Instant) {
+        let version = self.fleet.version();
+        if version > 0 && self.stranded.looked_at != Some(version) {
+            self.stranded.looked_at = Some(version);
+            self.review_waiting(now);
+            self.dirty = true;
+        }
     }
 
     fn review_waiting(&mut self, now: Instant) {
@@ -89,14 +99,18 @@ impl Dispatcher {
         self.stranded.since = still;
     }
 
-    /// A task whose line's pool is gone, or cannot serve it any more, joins another.
+    /// A task whose line's pool is gone, or cannot serve it any more, joins another, or none.
     fn review_line(&mut self, ticket: &Ticket, spec: &JobSpec, snapshot: &Snapshot) {
         let line = self.lines.line_of(&ticket.id);
         let good = line
             .and_then(|pool| snapshot.pool(pool))
             .is_some_and(|view| takes(spec, view));
-        if !good && let Some(pool) = shortest(&self.lines, spec, snapshot) {
-            self.lines.join(ticket, pool);
+        if good {
+            return;
+        }
+        match shortest(&self.lines, spec, snapshot) {
+            Some(pool) => self.lines.join(ticket, pool),
+            None => self.lines.leave(&ticket.id),
         }
     }
 
@@ -126,7 +140,7 @@ impl Dispatcher {
     fn stranded_body(&self, id: TaskId, refused: &Refused, waited: Duration) -> Option<ErrorBody> {
         let task = self.tasks.get(&id)?;
         let prompt = PromptTokens::AtMost(task.spec.ctx_tokens);
-        let mut body = refuse::infeasible(&self.fleet, &task.request, prompt, refused);
+        let mut body = self.infeasible(&task.request, prompt, refused, Instant::now());
         let waited = waited.as_millis();
         body.message = format!("{}; none came back within {waited} ms", body.message);
         Some(body)

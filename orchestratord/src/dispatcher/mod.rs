@@ -21,6 +21,7 @@ mod restore;
 mod sessions;
 mod tasks;
 mod views;
+mod waits;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub use sessions::SessionKey;
 use crate::device_gauges::DeviceGauges;
 use crate::engine_log::EngineLogs;
 use crate::metrics::Metrics;
+use crate::pause::Pause;
+use crate::queue_gauges::QueueGauges;
 use crate::runner::RunLimits;
 use crate::signals::{Signal, Signals};
 use crate::task_log::LogOptions;
@@ -114,6 +117,10 @@ pub struct Parts {
     pub metrics: Metrics,
     /// What the pools' GPUs do.
     pub devices: DeviceGauges,
+    /// How many tasks wait for each pool.
+    pub queues: QueueGauges,
+    /// When turned-away clients are to come back.
+    pub pause: Pause,
     /// Where runs are spawned.
     pub tracker: TaskTracker,
     /// Raised when the daemon is to stop.
@@ -141,8 +148,12 @@ pub struct Dispatcher {
     durable: Durable,
     /// Tasks without readers, by when they are cancelled.
     abandoned: BTreeSet<(Instant, TaskId)>,
+    /// When this process began.
+    started_at: Instant,
     /// When running tasks' narration was last repeated.
     narrated_at: Instant,
+    /// The fleet whose pools have series for their lines.
+    queues_shown_for: Option<u64>,
     /// Something changed that may let a waiting task start.
     dirty: bool,
 }
@@ -179,7 +190,9 @@ impl Dispatcher {
             fleet: Fleet::default(),
             planner: Planner::default(),
             abandoned: BTreeSet::new(),
+            started_at: Instant::now(),
             narrated_at: Instant::now(),
+            queues_shown_for: None,
             dirty: false,
         };
         (dispatcher, handle)
@@ -212,11 +225,14 @@ impl Dispatcher {
     /// Ends what waits, lets what runs finish within the grace, ends the rest. New work is refused
     /// meanwhile; everything else is still answered.
     async fn drain(mut self) {
-        self.end_queued_for_shutdown();
         let deadline = Instant::now() + self.options.shutdown_grace;
+        self.tell_pause_of_stop(Instant::now(), deadline);
+        self.end_queued_for_shutdown();
+        let mut tick = interval(TICK);
         while self.fleet_is_busy() {
             tokio::select! {
                 biased;
+                _ = tick.tick() => self.tell_pause_of_stop(Instant::now(), deadline),
                 signals = self.signals.receive() => self.on_signals(signals),
                 () = sleep_until(deadline) => {
                     self.end_running_for_shutdown();
@@ -288,6 +304,7 @@ impl Dispatcher {
         self.sweep_sessions(now);
         self.look_after_waiting(now);
         self.tell_clients();
+        self.tell_pause(now);
         self.repeat_narration(now);
     }
 

@@ -46,6 +46,7 @@ impl Dispatcher {
         }
         self.forget_gone_pools();
         self.show_devices();
+        self.dirty = true;
         known
     }
 

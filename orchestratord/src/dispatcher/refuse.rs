@@ -5,18 +5,37 @@ use api_types::{ErrorBody, ErrorCode, ModelId, PolicyLabel, TaskRequest, Workloa
 use orchestrator_core::policy::{Refusal, Refused};
 use orchestrator_core::queue::{FullPolicy, RefusedBecause};
 
+use tokio::time::Instant;
+
+use super::Dispatcher;
 use super::admit::least_output;
 use super::estimate::Estimate;
 use super::fleet::Fleet;
-use super::handle::PromptTokens;
+use super::handle::{Gone, PromptTokens};
 
 /// Models named in a hint; more would not be read.
 const NAMED_MODELS: usize = 16;
 
-/// No new work while the daemon stops.
-pub(super) fn shutting_down() -> ErrorBody {
-    ErrorBody::new(ErrorCode::PoolUnavailable, "the orchestrator is shutting down")
-        .with_reason("shutting_down")
+impl Dispatcher {
+    /// No new work while the daemon stops.
+    pub(super) fn shutting_down(&self) -> ErrorBody {
+        ErrorBody::from(Gone).with_retry_after(self.parts.pause.for_one())
+    }
+
+    /// No pool can take the task (ORCH-3906): what is wrong with each, and when the first may be ready.
+    pub(super) fn infeasible(
+        &self,
+        request: &TaskRequest,
+        prompt: PromptTokens,
+        refused: &Refused,
+        now: Instant,
+    ) -> ErrorBody {
+        let body = infeasible(&self.fleet, request, prompt, refused);
+        if body.code.http_status() != 503 {
+            return body;
+        }
+        body.with_retry_after(self.retry_when_ready(refused, now))
+    }
 }
 
 /// The queue has no place.
@@ -41,13 +60,7 @@ pub(super) fn deadline(request: &TaskRequest, estimate: &Estimate) -> Option<Err
     Some(body)
 }
 
-/// No pool can take the task (ORCH-3906), with what is wrong with each.
-pub(super) fn infeasible(
-    fleet: &Fleet,
-    request: &TaskRequest,
-    prompt: PromptTokens,
-    refused: &Refused,
-) -> ErrorBody {
+fn infeasible(fleet: &Fleet, request: &TaskRequest, prompt: PromptTokens, refused: &Refused) -> ErrorBody {
     if fleet.is_empty() {
         return ErrorBody::new(ErrorCode::PoolUnready, "no GPU node has registered yet")
             .with_reason("no_node")

@@ -20,6 +20,7 @@ use super::handle::ListFilter;
 use super::tasks::Task;
 use crate::device_gauges::{Device, Reading};
 use crate::metrics::UNKNOWN;
+use crate::queue_gauges::Depths;
 use crate::story;
 use crate::task_log::Offered;
 
@@ -223,12 +224,20 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn show_queue_depth(&self) {
-        for &priority in Priority::ALL {
-            self.parts
-                .metrics
-                .queue_depth(priority, self.queue.len_of(priority));
+    pub(super) fn show_queue_depth(&mut self) {
+        if self.queues_shown_for != Some(self.fleet.version()) {
+            self.queues_shown_for = Some(self.fleet.version());
+            let pools = self.fleet.pools();
+            let pools = pools.map(|(id, pool)| (id.clone(), engine_labels(pool)));
+            self.parts.queues.keep_pools(&pools.collect());
         }
+        let depths = |of: &dyn Fn(Priority) -> usize| Depths {
+            interactive: of(Priority::Interactive),
+            batch: of(Priority::Batch),
+        };
+        let all = depths(&|class| self.queue.len_of(class));
+        let line = |pool: &PoolId| depths(&|class| self.lines.len_of(pool, class));
+        self.parts.queues.show(all, line);
     }
 
     pub(super) fn show_pool(&self, id: &PoolId) {
@@ -263,17 +272,22 @@ impl Dispatcher {
 /// The GPUs of a pool's mask.
 fn devices_of<'a>(pool: &'a Pool, gpus: &'a [GpuReport]) -> impl Iterator<Item = (Device, Reading)> + 'a {
     let report = &pool.report;
-    let version = version_of(pool).unwrap_or_else(|| UNKNOWN.into());
+    let [engine, version] = engine_labels(pool);
     let own = gpus.iter().filter(|gpu| report.device_mask.contains(&gpu.uuid));
     own.map(move |gpu| {
         let device = [
-            report.engine.to_string(),
+            engine.clone(),
             version.clone(),
             report.pool_id.to_string(),
             gpu.uuid.clone(),
         ];
         (device, Reading::from(gpu))
     })
+}
+
+fn engine_labels(pool: &Pool) -> [String; 2] {
+    let version = version_of(pool).unwrap_or_else(|| UNKNOWN.into());
+    [pool.report.engine.to_string(), version]
 }
 
 fn version_of(pool: &Pool) -> Option<String> {

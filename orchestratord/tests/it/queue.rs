@@ -177,3 +177,31 @@ async fn a_full_line_drops_from_itself_only() {
     assert_eq!(fixture.status(&for_b).await["state"], "queued");
     assert_eq!(fixture.status(&newer).await["state"], "queued");
 }
+
+/// REQ-QUEUE-PER-POOL, ORCH-3711: what a restart has taken up counts in the line as before.
+#[tokio::test]
+async fn what_a_restart_takes_up_stands_in_line_again() {
+    let config = "[orchestratord.queue]\npool_capacity = 2\n";
+    let mut fixture = Fixture::start(&[("p", 1, paced())], config, &[]).await;
+    let long = fixture.submit(&task(2000)).await;
+    fixture
+        .wait_status(&long, "it to run", |status| status["state"] == "running")
+        .await;
+    let first = fixture.submit(&task(4)).await;
+    let second = fixture.submit(&task(4)).await;
+    fixture.crash().await;
+    fixture.register().await;
+    let refused = fixture.post(&task(4)).await;
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    assert!(
+        refused.text().contains("the line of pool p is full with 2 tasks"),
+        "{}",
+        refused.text()
+    );
+    fixture
+        .wait_status(&long, "it to run again", |status| status["state"] == "running")
+        .await;
+    let position = |status: Value| status["queue_position"].as_u64();
+    assert_eq!(position(fixture.status(&first).await), Some(0));
+    assert_eq!(position(fixture.status(&second).await), Some(1));
+}

@@ -44,6 +44,8 @@ pub(crate) enum Section {
     Memory,
     /// The placement decision.
     Decide,
+    /// Predicted starts against real ones.
+    Honest,
 }
 
 /// How much to measure.
@@ -107,8 +109,8 @@ mod tests {
 
     #[test]
     fn all_sections_unless_some_are_named() {
-        assert_eq!(options("bench").sections().count(), 7);
-        assert_eq!(options("bench --full").sections().count(), 8);
+        assert_eq!(options("bench").sections().count(), 8);
+        assert_eq!(options("bench --full").sections().count(), 9);
         let some: Vec<_> = options("bench --only short --only paced").sections().collect();
         assert_eq!(some, [Section::Paced, Section::Short]);
     }

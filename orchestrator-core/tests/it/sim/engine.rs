@@ -11,7 +11,7 @@ use std::fmt::Write;
 use api_types::{PoolId, Priority, TaskId, TaskState};
 use orchestrator_core::dispatch::{Assignment, Job, Turns, assign};
 use orchestrator_core::eta::{
-    Board, Demand, Measured, Observation, PoolSlots, Running, Size, retry_after_ms,
+    Board, Demand, Measured, Observation, PoolSlots, Running, Size, first_end_ms, retry_after_ms,
 };
 use orchestrator_core::policy::{
     JobSpec, Outcome, PlacementInput, PoolView, Readiness, Snapshot, decide, explain,
@@ -211,7 +211,7 @@ impl Sim {
             let running = self.running_on(pool).into_iter();
             running.map(|running| (self.remaining(pool, &running), running.elapsed_ms))
         });
-        let retry = retry_after_ms(running, 0.5);
+        let retry = first_end_ms(running).map(|wait| retry_after_ms(wait, 0.5));
         let retry = in_ms(retry);
         self.tell(&format!(
             "{name} ({priority}) is refused: {reason}; retry {retry}"

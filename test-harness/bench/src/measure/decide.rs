@@ -2,10 +2,10 @@
 
 use std::hint::black_box;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use api_types::{Determinism, EngineKind, PlacementOverrides, Workload};
 use orchestrator_core::policy::{
-    JobSpec, PlacementInput, PoolView, Readiness, Requirements, Snapshot, decide,
+    DecisionCache, JobSpec, PlacementInput, PoolView, Readiness, Requirements, Snapshot, decide,
 };
 
 use super::Findings;
@@ -18,6 +18,8 @@ use crate::stats::Samples;
 const BATCH: u32 = 20;
 /// Batches of a sample.
 const BATCHES: usize = 500;
+/// Entries live as long as the orchestrator's, ms; here nothing gets old.
+const CACHED_MS: u64 = 1000;
 /// Target for 64 pools, µs.
 const MOST_US: f64 = 20.0;
 
@@ -27,7 +29,8 @@ pub(super) fn measure(scale: Scale) -> Result<Findings> {
         let snapshot = snapshot(pools)?;
         let job = job()?;
         let input = PlacementInput::new(&job, &snapshot);
-        let samples = Samples::new((0..scale.repeats()).map(|_| median_us(&input)));
+        let mut ask = || drop(black_box(decide(black_box(&input))));
+        let samples = Samples::new((0..scale.repeats()).map(|_| median_us(&mut ask)));
         Ok::<_, anyhow::Error>(Figure::value(
             format!("decide over {pools} pools"),
             "µs",
@@ -37,16 +40,32 @@ pub(super) fn measure(scale: Scale) -> Result<Findings> {
         ))
     };
     Ok(Findings {
-        figures: vec![figure(64, Some(MOST_US))?, figure(1000, None)?],
+        figures: vec![
+            figure(64, Some(MOST_US))?,
+            remembered(64, scale)?,
+            figure(1000, None)?,
+            remembered(1000, scale)?,
+        ],
         ..Findings::default()
     })
 }
 
-fn median_us(input: &PlacementInput<'_>) -> f64 {
+/// The same question again, as when equal tasks come one after the other between two reports: the cache answers.
+fn remembered(pools: u32, scale: Scale) -> Result<Figure> {
+    let (snapshot, job) = (snapshot(pools)?, job()?);
+    let mut cache = DecisionCache::new(CACHED_MS);
+    let mut ask = || drop(black_box(cache.decide(black_box(&job), black_box(&snapshot), 0)));
+    let samples = Samples::new((0..scale.repeats()).map(|_| median_us(&mut ask)));
+    ensure!(cache.hits_and_misses().1 == 1, "the cache does not remember");
+    let name = format!("decide over {pools} pools, remembered");
+    Ok(Figure::value(name, "µs", samples, None, None))
+}
+
+fn median_us(ask: &mut impl FnMut()) -> f64 {
     let batch = || {
         let started = now_ns();
         for _ in 0..BATCH {
-            black_box(decide(black_box(input)));
+            ask();
         }
         (now_ns() - started) as f64 / f64::from(BATCH) / 1e3
     };

@@ -3,6 +3,7 @@
 mod admission;
 mod bulk;
 mod decide;
+mod honest;
 mod memory;
 mod paced;
 mod quiet;
@@ -48,6 +49,7 @@ pub(crate) async fn measure(section: Section, ground: &Ground, scale: Scale) -> 
         Section::Admission => admission::measure(ground, scale).await,
         Section::Memory => memory::measure(ground, scale).await,
         Section::Decide => decide::measure(scale),
+        Section::Honest => honest::measure(ground, scale).await,
     }
 }
 
