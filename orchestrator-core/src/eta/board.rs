@@ -5,16 +5,13 @@ use std::iter::{Chain, Peekable};
 
 use api_types::{PlacementOverrides, Priority, TaskId};
 
-use super::forecast::{Asked, Forecast, PoolSlots};
+use super::forecast::{Asked, Forecast, PoolSlots, most_tasks};
 use super::model::Measured;
 use super::outlook::Outlook;
 use super::service::Demand;
 use crate::dispatch::Job;
 use crate::policy::{JobSpec, PoolView, Readiness, Snapshot, could_serve};
 use crate::queue::{Queue, Ticket, WaitingLane};
-
-/// Tasks that are played at most. Further ones would be too far away for an honest prediction.
-const MOST_TASKS: usize = 4096;
 
 /// A task as the board needs it besides its requirements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +32,8 @@ pub struct Board {
     /// After every task.
     batch: Forecast,
     played: usize,
+    /// Tasks that are played at most.
+    most: usize,
     batch_max_wait_ms: u64,
 }
 
@@ -50,19 +49,22 @@ impl Board {
         size: impl Fn(&TaskId) -> Option<Size>,
         now_ms: u64,
     ) -> Self {
-        let mut forecast = Forecast::new(measured, now_ms, snapshot.pools.iter().map(slots));
+        let most = most_tasks(snapshot.pools.len());
+        let tasks = queue.len().min(most);
+        let mut forecast = Forecast::new(measured, now_ms, snapshot.pools.iter().map(slots), tasks);
         let mut board = Self {
             outlooks: BTreeMap::new(),
             views: snapshot.pools.clone(),
             interactive: forecast.clone(),
             batch: forecast.clone(),
             played: 0,
+            most,
             batch_max_wait_ms: queue.config().batch_max_wait_ms,
         };
         let mut feasible = Feasible::default();
         let mut turns = AgeingOrder::new(queue, now_ms);
         let mut interactive_done = false;
-        for _ in 0..MOST_TASKS {
+        for _ in 0..most {
             let Some((ticket, job)) = turns.next(&forecast) else {
                 break;
             };
@@ -85,12 +87,6 @@ impl Board {
         board
     }
 
-    /// How much work it was to make: slots and tasks visited.
-    #[must_use]
-    pub fn visits(&self) -> usize {
-        self.batch.visits()
-    }
-
     /// When a waiting task starts and ends.
     #[must_use]
     pub fn outlook(&self, id: &TaskId) -> Option<Outlook> {
@@ -100,7 +96,7 @@ impl Board {
     /// When a task would start and end if it came now; `None` behind more tasks than are played.
     #[must_use]
     pub fn newcomer(&self, measured: &Measured, spec: &JobSpec, size: &Size, now_ms: u64) -> Option<Outlook> {
-        if self.played >= MOST_TASKS {
+        if self.played >= self.most {
             return None;
         }
         let pools = feasible_pools(spec, &self.views);
@@ -115,7 +111,7 @@ impl Board {
     /// A newcomer has joined the queue.
     pub fn join(&mut self, measured: &Measured, id: TaskId, spec: &JobSpec, size: &Size, now_ms: u64) {
         self.played += 1;
-        if self.played > MOST_TASKS {
+        if self.played > self.most {
             return;
         }
         let pools = feasible_pools(spec, &self.views);

@@ -1,7 +1,7 @@
 //! Plays the waiting tasks through the slots on paper, several times.
 //!
 //! How long a task takes is not one number: most end early, some run to their limit. So the queue
-//! is played [`MOST_PLAYS`] times, each time with other lengths and speeds drawn from what was
+//! is played up to [`MOST_PLAYS`] times, fewer where there is much to play, each time with other lengths and speeds drawn from what was
 //! measured; a prediction is the middle of the plays, the chance to be on time is the share of
 //! plays that are. Nothing is random: the draws are fixed strata, each used once per task, paired
 //! differently for every task. Playing means only would be wrong: with many slots the first one to
@@ -18,14 +18,23 @@ use super::play::{Play, Stream, UNKNOWN, later, streams};
 use super::service::Demand;
 use super::sizes::Sizes;
 
-/// Plays of a forecast over few pools; a power of two, as are all counts of plays.
+/// Plays of a forecast of little work; a power of two, as are all counts of plays.
 pub(super) const MOST_PLAYS: usize = 32;
 
-/// Plays over very many pools.
+/// Plays of a forecast of much work. Over many tasks the chances of each even out.
 const LEAST_PLAYS: usize = 4;
 
-/// Pools up to which all plays are afforded.
-const POOLS_FOR_ALL: usize = 64;
+/// Placing a task costs as much as looking at so many pools, whatever their number (`benches/eta.rs`).
+const LOOKS_PER_TASK: usize = 12;
+
+/// Looks that are afforded for more than the least plays: about 5 ms.
+const LOOKS_FOR_PLAYS: usize = 450_000;
+
+/// Looks that are afforded at all: about 14 ms.
+const MOST_LOOKS: usize = 1_000_000;
+
+/// Tasks that are played at most. Further ones would be too far away for an honest prediction.
+const MOST_TASKS: usize = 4096;
 
 /// The slots of one pool as a forecast starts from them.
 #[derive(Debug, Clone)]
@@ -68,16 +77,21 @@ pub struct Asked<'a> {
 }
 
 impl Forecast {
-    /// The slots as they are.
+    /// The slots as they are, for about so many tasks to place.
     #[must_use]
-    pub fn new<'a>(measured: &Measured, now_ms: u64, pools: impl IntoIterator<Item = PoolSlots<'a>>) -> Self {
+    pub fn new<'a>(
+        measured: &Measured,
+        now_ms: u64,
+        pools: impl IntoIterator<Item = PoolSlots<'a>>,
+        tasks: usize,
+    ) -> Self {
         let pools: Vec<PoolSlots<'_>> = pools.into_iter().collect();
         let ids: Vec<_> = pools
             .iter()
             .map(|slots| (slots.pool_id.clone(), slots.model_id.clone()))
             .collect();
         let streams = streams(measured, &ids, now_ms);
-        let plays = 0..plays_for(pools.len());
+        let plays = 0..plays_for(pools.len(), tasks);
         let mut forecast = Self {
             now_ms,
             plays: plays
@@ -122,7 +136,7 @@ impl Forecast {
     /// Lets the next task take its slot in every play; tells when it starts and ends.
     pub fn place(&mut self, measured: &Measured, task: &Asked<'_>) -> Outlook {
         let draw = self.next_draw();
-        let sizes = Sizes::new(&self.pools, measured, task, draw);
+        let mut sizes = Sizes::new(&self.pools, measured, task.demand, draw);
         let mut visits = Vec::with_capacity(self.plays.len());
         for (index, play) in self.plays.iter_mut().enumerate() {
             let earliest = match task.demand.class {
@@ -151,21 +165,43 @@ impl Forecast {
         self.now_ms.saturating_add(sum / (known.count() as u64).max(1))
     }
 
-    /// How much work it was to come here: slots and tasks visited, per play.
-    pub(super) fn visits(&self) -> usize {
-        let passed: usize = self.plays.iter().map(|play| play.passed).sum();
-        self.drawn as usize + passed / self.plays.len().max(1)
-    }
-
     const fn next_draw(&mut self) -> Draw {
         self.drawn += 1;
         Draw::new(self.drawn, self.plays.len())
     }
 }
 
-fn plays_for(pools: usize) -> usize {
-    let afforded = MOST_PLAYS * POOLS_FOR_ALL / pools.max(POOLS_FOR_ALL);
+fn plays_for(pools: usize, tasks: usize) -> usize {
+    let afforded = LOOKS_FOR_PLAYS / (tasks.max(1) * (LOOKS_PER_TASK + pools));
     // The power of two below.
     let plays = 1 << afforded.max(1).ilog2();
     plays.clamp(LEAST_PLAYS, MOST_PLAYS)
+}
+
+/// How many tasks can be played through so many pools.
+pub(super) fn most_tasks(pools: usize) -> usize {
+    (MOST_LOOKS / (LEAST_PLAYS * (LOOKS_PER_TASK + pools))).min(MOST_TASKS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_bounded_and_small_work_is_done_well() {
+        assert_eq!(plays_for(1, 256), MOST_PLAYS);
+        assert_eq!(plays_for(64, 100), MOST_PLAYS);
+        for pools in [1, 2, 64, 1000, 100_000] {
+            let most = most_tasks(pools);
+            for tasks in [0, 1, most / 2, most] {
+                let plays = plays_for(pools, tasks);
+                assert!(plays.is_power_of_two());
+                assert!(
+                    plays * tasks * (LOOKS_PER_TASK + pools) <= MOST_LOOKS,
+                    "{pools} {tasks}"
+                );
+            }
+        }
+        assert_eq!(most_tasks(1), MOST_TASKS);
+    }
 }

@@ -75,7 +75,7 @@ fn forecast(measured: &Measured, free: u32, running: Vec<Running>, coming: Vec<O
         running,
         coming,
     };
-    Forecast::new(measured, 1000, [slots])
+    Forecast::new(measured, 1000, [slots], 1)
 }
 
 fn place(forecast: &mut Forecast, measured: &Measured, demand: Demand, deadline: Option<u64>) -> Outlook {
@@ -373,7 +373,7 @@ fn a_batch_task_is_told_of_the_interactive_ones_that_will_come() {
             running: busy(),
             coming: Vec::new(),
         };
-        let mut forecast = Forecast::new(measured, 1000, [slots]);
+        let mut forecast = Forecast::new(measured, 1000, [slots], 1);
         let asked = Asked {
             demand: &batch,
             deadline_at_ms: None,
@@ -539,7 +539,7 @@ proptest! {
         }
         let running = Running { demand: task, elapsed_ms, generated, decode_ms, idle_ms: 0 };
         let slots = pools.iter().map(|pool_id| PoolSlots { pool_id, model_id: &model, free: 0, running: vec![running], coming: Vec::new() });
-        let mut forecast = Forecast::new(&measured, elapsed_ms, slots);
+        let mut forecast = Forecast::new(&measured, elapsed_ms, slots, 3);
         let asked = Asked { demand: &task, deadline_at_ms: Some(u64::MAX - 1), aged_at_ms: elapsed_ms, pools: &[0, 1, 2] };
         for _ in 0..3 {
             let outlook = forecast.place(&measured, &asked);

@@ -2,9 +2,10 @@
 //!
 //! Owns what was measured, the running tasks, and the board of all waiting tasks, which is made anew
 //! when something it was made from has changed, but not so often that forecasting costs more than a
-//! few per cent of a core.
+//! twentieth of a core.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use api_types::{ModelId, PoolId, Priority, TaskId};
 use orchestrator_core::dispatch::Job;
@@ -19,9 +20,8 @@ use super::fleet::Fleet;
 use super::plan::REFRESH;
 use crate::task_log::TaskLog;
 
-/// Task and slot visits of a forecast that may be spent per ms of its life: about fifty microseconds
-/// of work.
-const VISITS_PER_MS: usize = 300;
+/// A board is used for so many times as long as it took to make: forecasting costs a twentieth of a core at most.
+const LIVES_PER_MAKING: u32 = 20;
 
 /// A moment on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +83,8 @@ struct Made {
     board: Board,
     at: Instant,
     snapshot_version: u64,
-    visits: usize,
+    /// How long it took to make.
+    took: Duration,
 }
 
 /// What was measured, what runs, and the last forecast.
@@ -242,7 +243,6 @@ impl Estimator {
             && let Some(made) = &mut self.made
         {
             made.board.join(&self.measured, id, spec, own, at.ms);
-            made.visits += 1;
         }
         let outlook = self.made.as_ref().and_then(|made| made.board.outlook(&id));
         Estimate::of(outlook, at.ms)
@@ -297,13 +297,14 @@ impl Estimator {
     }
 
     fn make(&self, world: &World<'_>, size: impl Fn(&TaskId) -> Option<Size>, at: Moment) -> Made {
+        let began = Instant::now();
         let slots = |view| self.slots(view, world.fleet, at.now);
         let board = Board::new(&self.measured, world.snapshot, slots, world.queue, size, at.ms);
         Made {
-            visits: board.visits(),
             board,
             at: at.now,
             snapshot_version: world.snapshot.version,
+            took: began.elapsed(),
         }
     }
 
@@ -345,7 +346,7 @@ impl Made {
     fn serves(&self, world: &World<'_>, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.at);
         let current = self.snapshot_version == world.snapshot.version && age < REFRESH;
-        let paid_for = age.as_millis() as usize >= self.visits / VISITS_PER_MS;
+        let paid_for = age >= self.took * LIVES_PER_MAKING;
         current || !paid_for
     }
 }
