@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::Dispatcher;
 use super::decisions::Decided;
+use super::durable::run_record;
 use super::estimate::Estimate;
 use super::tasks::{Lease, Task};
 use crate::metrics::PoolLabels;
@@ -95,6 +96,7 @@ impl Dispatcher {
             return;
         };
         task.log.count_from(task.continuation.generated_before());
+        task.log.record_run(&run_record(&facts));
         let run = Run {
             task_id: id,
             job: task

@@ -291,7 +291,7 @@ pub(super) fn life(task: &Task, boot: Boot) -> LifeRecord {
     }
 }
 
-fn run_record(facts: &RunFacts) -> RunRecord {
+pub(super) fn run_record(facts: &RunFacts) -> RunRecord {
     RunRecord {
         pool_id: facts.pool_id.clone(),
         replica_id: facts.replica_id.clone(),

@@ -103,7 +103,7 @@ impl Dispatcher {
         let mut task = self.new_task(candidate, record.admission.receipt.clone());
         task.recorded = true;
         task.attempts = record.life.attempts;
-        task.last_run.clone_from(&record.life.run);
+        task.last_run = said.run.clone().or_else(|| record.life.run.clone());
         task.deadline = task
             .request
             .deadline_ms

@@ -20,7 +20,7 @@ use std::time::Duration;
 use adapter_api::TokenBatch;
 use api_types::{NarrationEvent, ResyncEvent, TaskEvent, TokenKind};
 use bytes::BytesMut;
-use task_journal::Recorder;
+use task_journal::{Recorder, RunRecord};
 use tokio::time::{Instant, timeout_at};
 
 use encode::FrameId;
@@ -276,6 +276,11 @@ impl TaskLog {
                 output.connection.cut();
             }
         }
+    }
+
+    /// Lets the transcript say what the task runs on, before what it says there.
+    pub fn record_run(&self, run: &RunRecord) {
+        self.lock().record_run(run);
     }
 
     /// How often the task was taken up again after a crash.

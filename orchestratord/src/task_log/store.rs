@@ -9,7 +9,7 @@ use api_types::{TaskEvent, TokenKind};
 use bytes::{Bytes, BytesMut};
 use http_front::{Mark, Sent};
 use memchr::memmem;
-use task_journal::{Recorder, Transcripts};
+use task_journal::{Recorder, RunRecord, Transcripts};
 use tokio::time::Instant;
 
 use super::encode::FrameId;
@@ -441,6 +441,10 @@ impl Store {
     pub(super) fn record_with(&mut self, recorder: Recorder, strict: bool) {
         self.recorder = Some(recorder);
         self.strict = strict;
+    }
+
+    pub(super) fn record_run(&mut self, run: &RunRecord) {
+        self.record(|recorder| recorder.run(run));
     }
 
     /// What cannot be written is still handed out: the transcript ends here, decoding does not.

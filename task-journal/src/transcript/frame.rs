@@ -4,16 +4,20 @@
 //! len u32 | crc u32 | kind u8 | task u128 | epoch u32 | first u64 | generated u32 | payload
 //! ```
 //! Little endian. `len` counts everything after `crc`, which covers exactly that. The payload of a
-//! tokens frame is `(kind u8, length u32, text)*`, that of an end frame the terminal event as JSON.
+//! tokens frame is `(kind u8, length u32, text)*`, that of a run frame what the task runs on and that of an end frame the
+//! terminal event, both as JSON.
 
 use std::io;
 
 use api_types::{TaskEvent, TaskId, TokenKind};
 use uuid::Uuid;
 
+use crate::record::RunRecord;
+
 const TOKENS: u8 = 1;
 const END: u8 = 2;
 const END_CUT: u8 = 3;
+const RUN: u8 = 4;
 /// `len` and `crc`.
 const PREFIX: usize = 8;
 /// Kind to generated.
@@ -40,6 +44,7 @@ pub(super) enum Content {
         event: Box<TaskEvent>,
         cut: bool,
     },
+    Run(Box<RunRecord>),
 }
 
 /// The next frame and what it takes of the bytes.
@@ -65,6 +70,13 @@ pub(super) fn tokens<'a>(
         buffer.extend_from_slice(text.as_bytes());
     }
     finish(buffer);
+}
+
+pub(super) fn run(buffer: &mut Vec<u8>, owner: (TaskId, u32), run: &RunRecord) -> io::Result<()> {
+    begin(buffer, RUN, owner, 0, 0);
+    serde_json::to_writer(&mut *buffer, run)?;
+    finish(buffer);
+    Ok(())
 }
 
 pub(super) fn end(
@@ -127,6 +139,7 @@ fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
             event: serde_json::from_slice(rest).ok()?,
             cut: kind == END_CUT,
         },
+        RUN => Content::Run(serde_json::from_slice(rest).ok()?),
         _ => return None,
     };
     let frame = Frame { task, epoch, content };

@@ -22,6 +22,8 @@ use recover::Recovered;
 pub use recover::Transcript;
 use writer::Writer;
 
+use crate::record::RunRecord;
+
 /// Between a write and its way to the disk when nobody waits for it.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
@@ -199,6 +201,15 @@ impl Recorder {
             (first, generated),
             tokens,
         );
+        self.log.append(self.task, &self.buffer)
+    }
+
+    /// Appends what the task runs on from here. The journal has it too, but up to a moment later than the first texts.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn run(&mut self, run: &RunRecord) -> io::Result<()> {
+        frame::run(&mut self.buffer, (self.task, self.epoch), run)?;
         self.log.append(self.task, &self.buffer)
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use api_types::{TaskEvent, TaskId, TokenKind};
 
 use super::frame::{self, Content, Frame, Next};
+use crate::record::RunRecord;
 
 /// What a task has said.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -18,6 +19,8 @@ pub struct Transcript {
     pub generated: u32,
     /// The life that wrote last.
     pub epoch: u32,
+    /// What it ran on last.
+    pub run: Option<RunRecord>,
     /// Its terminal event, and whether texts were withheld at it.
     pub end: Option<(TaskEvent, bool)>,
     /// Whether texts in the middle are missing: what came after them is left out.
@@ -120,6 +123,7 @@ impl Transcript {
                 self.end = None;
             }
             Content::End { event, cut } => self.end = Some((*event, cut)),
+            Content::Run(run) => self.run = Some(*run),
         }
     }
 }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use api_types::{ErrorBody, ErrorCode, TaskEvent, TaskId, TokenKind};
+use api_types::{EngineKind, ErrorBody, ErrorCode, ModelId, PoolId, ReplicaId, TaskEvent, TaskId, TokenKind};
 use proptest::prelude::*;
-use task_journal::{Transcript, Transcripts};
+use task_journal::{RunRecord, Transcript, Transcripts};
 
 use crate::fixtures::id;
 
@@ -37,6 +37,32 @@ fn write(log: &Arc<Transcripts>, task: TaskId, epoch: u32, first: u64, texts: &[
             texts.iter().map(|text| (TokenKind::Text, *text)),
         )
         .unwrap();
+}
+
+/// ORCH-3712: what a task ran on is known as soon as its first text, whatever the journal had time for.
+#[test]
+fn what_a_task_runs_on_stands_before_what_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, _) = open(folder.path(), MOST);
+    let run = |replica: &str| RunRecord {
+        pool_id: PoolId::new("p").unwrap(),
+        replica_id: ReplicaId::new(replica).unwrap(),
+        engine: EngineKind::Llamacpp,
+        engine_version: Some("b1".to_owned()),
+        engine_digest: None,
+        model_id: ModelId::new("m").unwrap(),
+        model_digest: None,
+    };
+    let mut recorder = log.recorder(id(1), 0);
+    recorder.run(&run("r0")).unwrap();
+    recorder.run(&run("r1")).unwrap();
+    write(&log, id(1), 0, 0, &["a"]);
+    drop((recorder, log));
+    let (_, found) = open(folder.path(), MOST);
+    assert_eq!(
+        (found[&id(1)].run.as_ref(), found[&id(1)].text()),
+        (Some(&run("r1")), "a".to_owned())
+    );
 }
 
 #[test]
