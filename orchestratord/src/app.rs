@@ -22,6 +22,7 @@ use crate::device_gauges::DeviceGauges;
 use crate::dispatcher::{Dispatcher, Durable, Parts};
 use crate::engine_log::EngineLogs;
 use crate::metrics::Metrics;
+use crate::model_gauges::ModelGauges;
 use crate::options;
 use crate::pause::Pause;
 use crate::queue_gauges::QueueGauges;
@@ -96,6 +97,7 @@ impl Daemon {
             logs: Arc::new(EngineLogs::new(nodes)),
             metrics: metrics.clone(),
             devices: DeviceGauges::new(&metrics.registry).context("metric families cannot be registered")?,
+            models: ModelGauges::new(&metrics.registry).context("metric families cannot be registered")?,
             queues: QueueGauges::new(&metrics.registry).context("metric families cannot be registered")?,
             pause,
             tracker: tracker.clone(),

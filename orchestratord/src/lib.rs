@@ -14,6 +14,7 @@ pub mod dispatcher;
 pub mod engine_log;
 pub mod jitter;
 pub mod metrics;
+pub mod model_gauges;
 pub mod options;
 pub mod pause;
 pub mod queue_gauges;

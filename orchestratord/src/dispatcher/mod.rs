@@ -49,6 +49,7 @@ pub use sessions::SessionKey;
 use crate::device_gauges::DeviceGauges;
 use crate::engine_log::EngineLogs;
 use crate::metrics::Metrics;
+use crate::model_gauges::ModelGauges;
 use crate::pause::Pause;
 use crate::queue_gauges::QueueGauges;
 use crate::runner::RunLimits;
@@ -117,6 +118,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// What the pools' GPUs do.
     pub devices: DeviceGauges,
+    /// What the models' engines hold.
+    pub models: ModelGauges,
     /// How many tasks wait for each pool.
     pub queues: QueueGauges,
     /// When turned-away clients are to come back.
@@ -306,6 +309,7 @@ impl Dispatcher {
         self.tell_clients();
         self.tell_pause(now);
         self.repeat_narration(now);
+        self.show_models(now);
     }
 
     /// The next deadline or grace; far away when there is none.

@@ -20,6 +20,7 @@ use super::handle::ListFilter;
 use super::tasks::Task;
 use crate::device_gauges::{Device, Reading};
 use crate::metrics::UNKNOWN;
+use crate::model_gauges::ModelState;
 use crate::queue_gauges::Depths;
 use crate::story;
 use crate::task_log::Offered;
@@ -259,6 +260,37 @@ impl Dispatcher {
             }
         }
         self.parts.devices.show(readings);
+    }
+
+    /// What state the models are in, and how full the contexts of the pools are: prompts count as far as they are known.
+    pub(super) fn show_models(&mut self, now: Instant) {
+        let mut models = BTreeMap::new();
+        let mut tokens: BTreeMap<&PoolId, u64> = BTreeMap::new();
+        for (_, task) in self.tasks.iter() {
+            if let Some(lease) = task.lease.as_ref().filter(|lease| lease.held) {
+                let held = u64::from(task.demand.tokens_in) + u64::from(task.log.progress().generated);
+                *tokens.entry(&lease.facts.pool_id).or_default() += held;
+            }
+        }
+        let mut pools = BTreeMap::new();
+        for (id, pool) in self.fleet.pools() {
+            let state = match (pool.is_ready(), self.fleet.starting(id, now).is_empty()) {
+                (true, _) => ModelState::Ready,
+                (false, false) => ModelState::Loading,
+                (false, true) => ModelState::Unavailable,
+            };
+            let best = models.entry(pool.report.model_id.clone()).or_insert(state);
+            *best = state.max(*best);
+            let room = u64::from(pool.slots_total()) * u64::from(pool.report.ctx_max);
+            if room > 0 {
+                let [engine, version] = engine_labels(pool);
+                let held = tokens.get(id).copied().unwrap_or(0);
+                // A prompt that was not counted is taken as the estimates take it.
+                let ratio = (held as f64 / room as f64).min(1.0);
+                pools.insert([engine, version, id.to_string()], ratio);
+            }
+        }
+        self.parts.models.show(models, pools);
     }
 
     pub(super) const fn policy_name(&self) -> &'static str {
