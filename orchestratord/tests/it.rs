@@ -8,6 +8,8 @@ mod fixture;
 mod admission;
 #[path = "it/bad_input.rs"]
 mod bad_input;
+#[path = "it/canaries.rs"]
+mod canaries;
 #[path = "it/cancel.rs"]
 mod cancel;
 #[path = "it/cancel_races.rs"]

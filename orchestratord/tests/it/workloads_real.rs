@@ -64,9 +64,26 @@ async fn run(system: &System, body: &Value) -> (Summary, Value) {
 #[tokio::test]
 async fn every_workload_through_the_real_server() {
     let system = start().await;
+    a_session_comes_back_to_a_warm_cache(&system).await;
     a_chat_is_counted_exactly(&system).await;
     texts_become_vectors(&system).await;
     documents_are_ranked(&system).await;
+}
+
+/// REQ-KV-WARMTH: the second turn of a session finds its beginning in the engine's KV cache, and the receipt says so; a turn
+/// that asks for a cold start does not.
+async fn a_session_comes_back_to_a_warm_cache(system: &System) {
+    let beginning = "the moon over the river and the hills behind it and the road beyond ".repeat(2);
+    let turn = |session: &str, more: &str, hint: &str| {
+        json!({"model_ref": MODEL, "prompt": format!("{beginning}{more}"), "max_tokens": 4, "seed": 7,
+            "session_id": session, "kv_hint": hint})
+    };
+    let (_, first) = run(system, &turn("warm", "", "reuse")).await;
+    assert_eq!(first["kv_warmth"], false, "{first}");
+    let (_, second) = run(system, &turn("warm", "then", "reuse")).await;
+    assert_eq!(second["kv_warmth"], true, "{second}");
+    let (_, cold) = run(system, &turn("warm", "then", "cold")).await;
+    assert_eq!(cold["kv_warmth"], false, "{cold}");
 }
 
 /// One token more of output than fits is refused with the count that the engine itself gives.

@@ -4,8 +4,9 @@
 mod steps;
 mod world;
 
-use std::io;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use cucumber::cli::{self, Parser as _};
 use cucumber::event::ScenarioFinished;
@@ -13,7 +14,7 @@ use cucumber::writer::{self, Coloring, Stats, Verbosity};
 use cucumber::{World as _, WriterExt as _, gherkin, parser, runner};
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
-use test_harness_bdd::Libtest;
+use test_harness_bdd::{Coverage, Libtest};
 use test_harness_support::binaries;
 
 use crate::world::World;
@@ -23,6 +24,9 @@ const FEATURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/features");
 /// What the scenarios start. Asking for them builds them where that has not been done, before the
 /// first scenario runs and not inside its time limits.
 const PROGRAMS: [&str; 3] = ["orchestratord", "pool-managerd", "scripted-engine"];
+
+/// What the daemons of all scenarios have told.
+static TOLD: Mutex<Option<Coverage>> = Mutex::new(None);
 
 type Options = cli::Opts<parser::basic::Cli, runner::basic::Cli, writer::basic::Cli, Libtest>;
 
@@ -53,10 +57,25 @@ async fn run(options: Options) -> ExitCode {
         })
         .await;
     let nothing_ran = ran.passed_steps() + ran.failed_steps() == 0;
-    if ran.execution_has_failed() || (whole_suite && nothing_ran) {
+    let untold = narration(whole_suite && !ran.execution_has_failed());
+    if ran.execution_has_failed() || (whole_suite && nothing_ran) || untold {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+/// Shows how much the daemons told; whether a whole run told too little.
+fn narration(whole: bool) -> bool {
+    let told = TOLD.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(told) = told else { return false };
+    let faults = if whole { told.faults() } else { Vec::new() };
+    let mut out = io::stdout().lock();
+    // A closed standard output is nobody's loss.
+    _ = writeln!(out, "{told}");
+    for fault in &faults {
+        _ = writeln!(out, "narration: {fault}");
+    }
+    !faults.is_empty()
 }
 
 /// Ends what a scenario has started, whatever became of it.
@@ -69,6 +88,8 @@ fn end<'a>(
 ) -> LocalBoxFuture<'a, ()> {
     async move {
         if let Some(world) = world {
+            let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+            told.get_or_insert_default().read(&world.logs());
             world.end(finished);
         }
     }

@@ -111,7 +111,7 @@ impl World {
         }
     }
 
-    /// Everything that the daemons have said.
+    /// Everything that the daemons have said; a daemon that was started again has said what came since.
     pub(crate) fn logs(&self) -> String {
         match &self.stage {
             Stage::Empty => String::new(),
