@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{self, AppState};
+use crate::artifacts::Artifacts;
 use crate::device_gauges::DeviceGauges;
 use crate::dispatcher::{Dispatcher, Durable, Parts};
 use crate::engine_log::EngineLogs;
@@ -92,6 +93,7 @@ impl Daemon {
         let host = Arc::new(AdapterHost::new(options::adapters(config), &metrics.registry)?);
         let nodes = NodeClient::new(config.auth.token.clone(), Timeouts::default())?;
         let tracker = TaskTracker::new();
+        let artifacts = artifacts(config, kept, &metrics)?;
         let parts = Parts {
             host: Arc::clone(&host),
             logs: Arc::new(EngineLogs::new(nodes)),
@@ -100,6 +102,7 @@ impl Daemon {
             models: ModelGauges::new(&metrics.registry).context("metric families cannot be registered")?,
             queues: QueueGauges::new(&metrics.registry).context("metric families cannot be registered")?,
             pause,
+            artifacts: artifacts.clone(),
             tracker: tracker.clone(),
             draining: draining.clone(),
         };
@@ -111,6 +114,7 @@ impl Daemon {
             dispatcher: handle,
             host,
             journal: kept.journal.clone(),
+            artifacts,
             metrics: Arc::new(metrics),
             rates: Arc::new(RateLimits::new(options::rate(&config.orchestratord.rate_limit))),
             gates: config.orchestratord.placement,
@@ -128,6 +132,10 @@ impl Daemon {
     /// connections are drained.
     async fn serve(self, front: Front, listener: Listener, limits: Limits) -> anyhow::Result<()> {
         let stop_serving = CancellationToken::new();
+        if let Some(artifacts) = &self.state.artifacts {
+            self.tracker
+                .spawn(Arc::clone(artifacts).tend(stop_serving.clone()));
+        }
         let router = front.wrap(api::router(self.state));
         let server = serve(listener, router, limits, stop_serving.clone());
         // A task of its own: a command does not poll the accept loop, nor a connection the dispatcher.
@@ -150,4 +158,15 @@ impl Daemon {
         self.tracker.wait().await;
         Ok(())
     }
+}
+
+/// What is kept beside tasks, where anything is.
+fn artifacts(config: &Config, kept: &State, metrics: &Metrics) -> anyhow::Result<Option<Arc<Artifacts>>> {
+    let Some(files) = &kept.artifacts else {
+        return Ok(None);
+    };
+    let options = options::artifacts(config);
+    let artifacts = Artifacts::new(Arc::clone(files), options, &config.auth, &metrics.registry)
+        .context("metric families cannot be registered")?;
+    Ok(Some(Arc::new(artifacts)))
 }

@@ -8,6 +8,7 @@
 pub mod api;
 pub mod app;
 pub mod args;
+pub mod artifacts;
 pub mod continuation;
 pub mod device_gauges;
 pub mod dispatcher;
@@ -25,3 +26,4 @@ pub mod signals;
 pub mod state;
 pub mod story;
 pub mod task_log;
+pub mod trace;

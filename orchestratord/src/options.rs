@@ -12,6 +12,7 @@ use orchestrator_core::session;
 use orchestrator_core::session::budget::{Budgets, Prices};
 use task_journal::JournalOptions;
 
+use crate::artifacts;
 use crate::dispatcher::{Options, Policy};
 use crate::runner::RunLimits;
 use crate::task_log::LogOptions;
@@ -111,6 +112,24 @@ pub fn journal(config: &Config) -> JournalOptions {
 #[must_use]
 pub fn transcript_bytes(config: &Config) -> u64 {
     mib(config.orchestratord.journal.transcripts_mib.get())
+}
+
+/// What is kept beside tasks.
+#[must_use]
+pub fn artifacts(config: &Config) -> artifacts::Options {
+    let own = &config.orchestratord.artifacts;
+    artifacts::Options {
+        limits: artifact_store::Limits {
+            max_artifact_bytes: own.max_bytes.get() as u64,
+            max_stored_bytes: mib(own.stored_mib.get()),
+            max_trace_bytes: mib(own.traces_mib.get()),
+            max_age_ms: own.max_age_ms.ms(),
+        },
+        reserve_bytes: mib(config.orchestratord.journal.reserve_mib.get()),
+        traces: own.traces,
+        trace_input: own.trace_input,
+        trace_output: own.trace_output,
+    }
 }
 
 /// What survives, and how interrupted tasks go on.

@@ -122,6 +122,8 @@ pub fn end(
         kv_warmth: finish
             .and_then(|f| f.cached_tokens)
             .is_some_and(|cached| cached > 0),
+        // The log names it when it is sealed.
+        transcript: None,
         result: finish.and_then(|f| f.result.clone()),
     }
 }

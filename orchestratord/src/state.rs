@@ -11,6 +11,7 @@ use narration_core::Narration;
 use task_journal::{Journal, StateDir, Store, TaskRecord, Transcript, Transcripts};
 use tokio_util::sync::CancellationToken;
 
+use crate::artifacts::Files;
 use crate::options;
 use crate::story::ACTOR;
 
@@ -25,6 +26,8 @@ pub struct State {
     pub journal: Option<Arc<Journal>>,
     /// What tasks say.
     pub transcripts: Option<Arc<Transcripts>>,
+    /// What clients store, and the traces of tasks.
+    pub artifacts: Option<Arc<Files>>,
     /// Raised when the journal's storage has failed.
     pub failed: CancellationToken,
     /// Holds the lock, and outlives the journal.
@@ -56,6 +59,7 @@ impl State {
         let most = options::transcript_bytes(config);
         let (transcripts, said) = Transcripts::open(&folder, most, |id| known.contains(id))
             .with_context(|| format!("the transcripts in {} cannot be opened", folder.display()))?;
+        let artifacts = Files::open(&dir, &options::artifacts(config))?;
         let failed = CancellationToken::new();
         let (told, disk) = (failed.clone(), Arc::clone(&dir));
         let on_failure = move |error: &task_journal::WriteError| {
@@ -69,6 +73,7 @@ impl State {
         let state = Self {
             journal: Some(Arc::new(journal)),
             transcripts: Some(Arc::new(transcripts)),
+            artifacts: Some(Arc::new(artifacts)),
             failed,
             _dir: Some(dir),
         };
@@ -79,6 +84,9 @@ impl State {
     pub fn close(&self) {
         if let Some(journal) = &self.journal {
             journal.close();
+        }
+        if let Some(artifacts) = &self.artifacts {
+            artifacts.close();
         }
     }
 }

@@ -6,6 +6,10 @@ mod fixture;
 
 #[path = "it/admission.rs"]
 mod admission;
+#[path = "it/artifact_crash.rs"]
+mod artifact_crash;
+#[path = "it/artifacts.rs"]
+mod artifacts;
 #[path = "it/bad_input.rs"]
 mod bad_input;
 #[path = "it/canaries.rs"]
@@ -58,6 +62,8 @@ mod stranded;
 mod stream;
 #[path = "it/take_up.rs"]
 mod take_up;
+#[path = "it/traces.rs"]
+mod traces;
 #[path = "it/whole_system.rs"]
 mod whole_system;
 #[path = "it/workloads.rs"]

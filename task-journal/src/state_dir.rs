@@ -93,6 +93,12 @@ impl StateDir {
         }
     }
 
+    /// The folder of artifacts, which their store makes.
+    #[must_use]
+    pub fn artifacts(&self) -> PathBuf {
+        self.root.join("artifacts")
+    }
+
     /// Free bytes of its disk, for an unprivileged writer; `None` when it cannot be told.
     #[must_use]
     pub fn room(&self) -> Option<u64> {

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::artifact::TranscriptRef;
 use crate::error::ErrorBody;
 use crate::ids::{CorrelationId, ModelId, PoolId, ReplicaId, TaskId};
 use crate::model_ref::ModelRef;
@@ -218,6 +219,9 @@ pub struct EndEvent {
     pub replica_id: Option<ReplicaId>,
     /// Whether the engine reused cached prompt tokens.
     pub kv_warmth: bool,
+    /// Where the lasting record of the task is; absent where none is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcript: Option<TranscriptRef>,
     /// The answer of a workload that writes no tokens. Shared, because it may be large and is handed on several times.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "shared")]
     #[schema(value_type = Option<TaskResult>)]

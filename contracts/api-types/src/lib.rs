@@ -4,6 +4,7 @@
 //! Nothing here does I/O, reads a clock, or decides anything: types, their validation and their
 //! wire form only.
 
+pub mod artifact;
 pub mod capabilities;
 pub mod error;
 pub mod event;
@@ -19,6 +20,10 @@ pub mod session;
 pub mod task;
 mod validate;
 
+pub use artifact::{
+    Artifact, ArtifactId, ArtifactInfo, ArtifactKind, ArtifactList, ArtifactQuery, ArtifactRequest,
+    ArtifactTag, ContentEncoding, TranscriptRef,
+};
 pub use error::{ErrorBody, ErrorCode, PolicyLabel};
 pub use event::{
     EndEvent, FinishReason, MetricsEvent, NarrationEvent, Phase, ResyncEvent, StartedEvent, TaskEvent,

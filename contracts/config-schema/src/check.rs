@@ -10,7 +10,7 @@ use crate::engine_args;
 use crate::error::Problem;
 use crate::load::Origins;
 use crate::pool_managerd::Pool;
-use crate::{Auth, Config, Engine, Nodes, Sessions};
+use crate::{Artifacts, Auth, Config, Engine, Nodes, Sessions};
 
 /// Engines that pools can be configured for: those with a launcher and an adapter.
 const SUPPORTED_ENGINES: [EngineKind; 1] = [EngineKind::Llamacpp];
@@ -38,6 +38,7 @@ pub(crate) fn config(config: &Config, origins: &Origins, problems: &mut Vec<Prob
     nodes(&config.orchestratord.nodes, &mut checks);
     sessions(&config.orchestratord.sessions, &mut checks);
     engine(&config.orchestratord.engine, &mut checks);
+    artifacts(&config.orchestratord.artifacts, &mut checks);
     checks.ensure(
         !config.log.level.trim().is_empty(),
         "log.level",
@@ -79,6 +80,21 @@ fn engine(engine: &Engine, checks: &mut Checks<'_>) {
         "orchestratord.engine.first_token_timeout_ms",
         format!("is {first}, must not be below orchestratord.engine.connect_timeout_ms, which is {connect}"),
     );
+}
+
+/// One artifact must fit into the room of all.
+fn artifacts(artifacts: &Artifacts, checks: &mut Checks<'_>) {
+    let max = artifacts.max_bytes.get();
+    for (name, mib) in [
+        ("stored_mib", artifacts.stored_mib.get()),
+        ("traces_mib", artifacts.traces_mib.get()),
+    ] {
+        checks.ensure(
+            max <= mib << 20,
+            "orchestratord.artifacts.max_bytes",
+            format!("is {max}, must not be above orchestratord.artifacts.{name}, which is {mib} MiB"),
+        );
+    }
 }
 
 /// Largest price and cost budget: their sums stay exact in billionths.

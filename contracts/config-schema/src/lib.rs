@@ -5,6 +5,7 @@
 //! value and the wording of every configuration problem. It reads the configuration file, the
 //! token file and the process environment, each once; nothing else in the workspace does.
 
+mod artifacts;
 mod auth;
 mod bounded;
 mod check;
@@ -29,6 +30,7 @@ mod tree;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use artifacts::{Artifacts, TraceText};
 pub use auth::Auth;
 pub use bounded::{Count, Ms};
 pub use client::ClientConfig;

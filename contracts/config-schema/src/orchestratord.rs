@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::artifacts::Artifacts;
 use crate::bounded::{Count, Ms};
 use crate::sessions::{RateLimit, Sessions};
 use crate::text::ListenAddr;
@@ -45,6 +46,8 @@ pub struct Orchestratord {
     pub state_dir: PathBuf,
     /// Bounds of what is kept there.
     pub journal: Journal,
+    /// What clients store, and the traces of tasks.
+    pub artifacts: Artifacts,
 }
 
 impl Default for Orchestratord {
@@ -64,6 +67,7 @@ impl Default for Orchestratord {
             interrupted: Interrupted::default(),
             state_dir: PathBuf::from("/var/lib/llama-orch"),
             journal: Journal::default(),
+            artifacts: Artifacts::default(),
         }
     }
 }

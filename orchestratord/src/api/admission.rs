@@ -60,6 +60,10 @@ async fn offer(
     request: TaskRequest,
     tokens: InputTokens,
 ) -> Result<Admitted, ApiError> {
+    let trace = state
+        .artifacts
+        .as_ref()
+        .and_then(|artifacts| artifacts.trace(&request));
     let admission = Admission {
         request,
         prompt_tokens: tokens.longest,
@@ -67,6 +71,7 @@ async fn offer(
         correlation: context.correlation_id.clone(),
         identity: identity_of(context),
         in_flight: state.journal.as_ref().map(|journal| journal.in_flight()),
+        trace,
     };
     state.dispatcher.admit(admission).await.map_err(gone)
 }

@@ -1,9 +1,11 @@
 //! The HTTP routes: thin handlers. Parse once into types, call one method, map one outcome.
 
 mod admission;
+mod artifacts;
 mod common_answers;
 mod control;
 mod examples;
+mod etag;
 mod explain;
 mod headers;
 mod measure;
@@ -26,6 +28,7 @@ use config_schema::Placement;
 use task_journal::Journal;
 use tokio_util::sync::CancellationToken;
 
+use crate::artifacts::Artifacts;
 use crate::dispatcher::Handle;
 use crate::metrics::Metrics;
 use crate::rate::RateLimits;
@@ -39,6 +42,8 @@ pub struct AppState {
     pub host: Arc<AdapterHost>,
     /// Where admissions are recorded; absent when nothing is to survive.
     pub journal: Option<Arc<Journal>>,
+    /// What clients store; absent where nothing is kept.
+    pub artifacts: Option<Arc<Artifacts>>,
     /// Metric families.
     pub metrics: Arc<Metrics>,
     /// How often an identity may submit.

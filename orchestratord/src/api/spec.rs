@@ -1,5 +1,5 @@
 //! One declaration gives both the routes and their OpenAPI documents: `contracts/openapi/data.yaml`
-//! (tasks) and `control.yaml` (nodes, pools, workers, operations).
+//! (tasks) and `control.yaml` (nodes, pools, workers, artifacts, operations).
 
 use api_types::capabilities::API_VERSION;
 use utoipa::OpenApi;
@@ -8,7 +8,9 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{AppState, common_answers, control, examples, explain, ops, sessions, stream, tasks, workers};
+use super::{
+    AppState, artifacts, common_answers, control, examples, explain, ops, sessions, stream, tasks, workers,
+};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -21,7 +23,7 @@ struct Data;
 #[derive(OpenApi)]
 #[openapi(info(
     title = "llama-orch control plane",
-    description = "Nodes, pools, capabilities, worker registration and operations.",
+    description = "Nodes, pools, capabilities, artifacts, worker registration and operations.",
     license(name = "MIT OR Apache-2.0")
 ))]
 struct Control;
@@ -45,6 +47,8 @@ pub fn data() -> OpenApiRouter<AppState> {
 #[must_use]
 pub fn control() -> OpenApiRouter<AppState> {
     let mut routes = OpenApiRouter::with_openapi(described(Control::openapi()))
+        .routes(routes!(artifacts::put, artifacts::list))
+        .routes(routes!(artifacts::show))
         .routes(routes!(control::capabilities))
         .routes(routes!(control::nodes))
         .routes(routes!(control::pools))

@@ -30,6 +30,7 @@ use crate::metrics::PoolLabels;
 use crate::receipt;
 use crate::story::ACTOR;
 use crate::task_log::TaskLog;
+use crate::trace;
 
 impl Dispatcher {
     /// Admits a task, or says why not (ORCH-3101 … ORCH-3107).
@@ -209,14 +210,26 @@ impl Dispatcher {
             seed: request.seed.unwrap_or_else(|| id.derived_seed()),
             sampler_profile_version: request.sampler_profile_version.clone(),
         };
+        let admitted = Arc::new(admitted);
+        let log = TaskLog::new(self.options.log);
+        if let Some(mut trace) = admission.trace {
+            trace.admitted(trace::Facts {
+                task_id: id,
+                correlation: admission.correlation.clone(),
+                identity: admission.identity.clone(),
+                receipt: receipt.clone(),
+                admitted: Arc::clone(&admitted),
+            });
+            log.trace_with(Some(trace));
+        }
         Task {
-            admitted: Arc::new(admitted),
+            admitted,
             fingerprint,
             spec,
             demand,
             correlation: admission.correlation,
             identity: admission.identity,
-            log: TaskLog::new(self.options.log),
+            log,
             state: TaskState::Queued,
             deadline: request.deadline_ms.map(|ms| now + Duration::from_millis(ms)),
             receipt,

@@ -77,6 +77,7 @@ impl Dispatcher {
         });
         let sentence = decided.human.clone();
         task.decision = Some(decided);
+        task.trace_placement(id, &facts);
         let (demand, log) = (task.demand, task.log.clone());
         self.planner.started(&facts.pool_id, id, demand, log, now);
         self.note_edge(id);

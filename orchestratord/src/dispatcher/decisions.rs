@@ -23,6 +23,9 @@ use super::sessions::prefer;
 use super::tasks::Task;
 use crate::story::ACTOR;
 
+/// Most pools of a decision's input that goes into a trace: some 30 KiB.
+const TRACED_POOLS: usize = 64;
+
 /// A decision about one task.
 #[derive(Debug, Clone)]
 pub(super) struct Decided {
@@ -53,6 +56,19 @@ impl Basis {
 }
 
 impl Decided {
+    /// What the task's trace keeps of it: the input only where it is small.
+    pub(super) fn for_trace(self, id: TaskId, job: &JobSpec) -> DecisionRecord {
+        let pools = self
+            .on
+            .snapshot
+            .upgrade()
+            .map_or(0, |snapshot| snapshot.pools.len());
+        if pools <= TRACED_POOLS {
+            return self.record(id, job);
+        }
+        DecisionRecord::without_input(self.stage, self.human, self.decision).of(id)
+    }
+
     /// What the API shows of it.
     fn record(&self, id: TaskId, job: &JobSpec) -> DecisionRecord {
         let decision = self.decision.clone();
@@ -191,6 +207,7 @@ impl Dispatcher {
         if let Some(task) = self.tasks.get_mut(&id).filter(queued) {
             let snapshot = self.planner.snapshot(&self.fleet, Instant::now());
             task.decision = Some(self.decisions.left(snapshot, &task.spec));
+            task.trace_decision(id);
         }
     }
 

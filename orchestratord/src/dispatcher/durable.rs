@@ -246,6 +246,7 @@ impl Dispatcher {
             return;
         };
         task.withdrawn = true;
+        drop(task.log.take_trace());
         let over = task.state.is_terminal();
         self.durable.note(|| Op::Forget(id));
         if !over {

@@ -284,6 +284,7 @@ impl Dispatcher {
     /// Seals with an `end` frame and cuts what no reader has taken; `false` when another terminal
     /// frame came first.
     fn seal_end(&mut self, id: TaskId, reason: FinishReason, sentence: &'static str) -> bool {
+        self.remember_left(id);
         let Some(task) = self.tasks.get_mut(&id) else {
             return false;
         };
@@ -307,6 +308,7 @@ impl Dispatcher {
     }
 
     fn seal_error(&mut self, id: TaskId, body: ErrorBody) {
+        self.remember_left(id);
         let Some(task) = self.tasks.get_mut(&id) else {
             return;
         };
@@ -322,7 +324,6 @@ impl Dispatcher {
 
     /// The books after the terminal frame: state, queue, run, retention.
     fn conclude(&mut self, id: TaskId, event: Event) {
-        self.remember_left(id);
         self.queue.remove(&id);
         self.lines.leave(&id);
         let Some(task) = self.tasks.get_mut(&id) else {

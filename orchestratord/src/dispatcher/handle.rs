@@ -14,6 +14,7 @@ use super::fleet::ReportRefused;
 use super::sessions::SessionKey;
 use crate::signals::Signals;
 use crate::task_log::TaskLog;
+use crate::trace::Trace;
 
 /// Commands that may wait in the channel; beyond them callers wait, which is the front's
 /// backpressure. Each is small and handled in microseconds.
@@ -34,6 +35,8 @@ pub struct Admission {
     pub identity: String,
     /// Announces the request to the journal's writer.
     pub in_flight: Option<task_journal::InFlight>,
+    /// The trace that the task will leave.
+    pub trace: Option<Box<Trace>>,
 }
 
 /// What is known about a prompt's length.

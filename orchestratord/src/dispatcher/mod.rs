@@ -20,6 +20,7 @@ mod refuse;
 mod restore;
 mod sessions;
 mod tasks;
+mod traces;
 mod views;
 mod waits;
 
@@ -46,6 +47,7 @@ pub use handle::{
 };
 pub use sessions::SessionKey;
 
+use crate::artifacts::Artifacts;
 use crate::device_gauges::DeviceGauges;
 use crate::engine_log::EngineLogs;
 use crate::metrics::Metrics;
@@ -124,6 +126,8 @@ pub struct Parts {
     pub queues: QueueGauges,
     /// When turned-away clients are to come back.
     pub pause: Pause,
+    /// Where traces are kept; absent where nothing is.
+    pub artifacts: Option<Arc<Artifacts>>,
     /// Where runs are spawned.
     pub tracker: TaskTracker,
     /// Raised when the daemon is to stop.

@@ -84,6 +84,8 @@ impl Dispatcher {
         let unreadable = |source| Unreadable { id, source };
         let request = record.admission.request().map_err(unreadable)?;
         let prompt_tokens = length(record.admission.prompt);
+        let artifacts = self.parts.artifacts.as_ref();
+        let trace = artifacts.and_then(|artifacts| artifacts.trace(&request));
         let admission = Admission {
             request,
             prompt_tokens,
@@ -91,6 +93,7 @@ impl Dispatcher {
             correlation: record.admission.correlation.clone(),
             identity: record.admission.identity.clone(),
             in_flight: None,
+            trace,
         };
         let candidate = Candidate {
             id,
@@ -152,7 +155,9 @@ impl Dispatcher {
                 .kept
                 .resize(shape.epoch as usize, saved.said.tokens.len() as u64);
         }
+        let trace = task.log.take_trace();
         task.log = TaskLog::taken_up(self.options.log, shape);
+        task.log.trace_with(trace);
         start_log(id, &task);
         task.log.preload(&saved.said.tokens, saved.said.generated);
         self.durable.record(id, &task.log);

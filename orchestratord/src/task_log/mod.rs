@@ -23,6 +23,8 @@ use bytes::BytesMut;
 use task_journal::{Recorder, RunRecord};
 use tokio::time::{Instant, timeout_at};
 
+use crate::artifacts::Artifacts;
+use crate::trace::Trace;
 use encode::FrameId;
 pub use reader::{Reader, ReaderGone};
 use store::Store;
@@ -158,6 +160,24 @@ impl TaskLog {
         self.lock().record_with(recorder, strict);
     }
 
+    /// From now on the trace gathers what is said; it is written when the log is sealed.
+    pub fn trace_with(&self, trace: Option<Box<Trace>>) {
+        *self.lock().trace_mut() = trace;
+    }
+
+    /// The trace in the making, which then is nobody's: the log leaves none.
+    #[must_use]
+    pub fn take_trace(&self) -> Option<Box<Trace>> {
+        self.lock().trace_mut().take()
+    }
+
+    /// Tells the trace more, where there is one.
+    pub(crate) fn trace(&self, tell: impl FnOnce(&mut Trace)) {
+        if let Some(trace) = self.lock().trace_mut() {
+            tell(trace);
+        }
+    }
+
     /// Appends the `started` frame (n = 0).
     ///
     /// # Errors
@@ -201,8 +221,9 @@ impl TaskLog {
         }
         let epilogue = epilogue(store.progress());
         let from = store.segments();
+        let keeper = store.trace_keeper();
         store.seal(cut, &epilogue);
-        self.hold_back(&mut store, from);
+        self.hold_back(&mut store, from, keeper);
         let wakers = store.take_all_wakers();
         drop(store);
         wakers.wake();
@@ -348,7 +369,7 @@ impl TaskLog {
         }
         let from = store.segments();
         push(&mut store);
-        self.hold_back(&mut store, from);
+        self.hold_back(&mut store, from, None);
         let room = if store.lag() > self.shared.options.reader_lag_cap {
             Room::Crowded
         } else {
@@ -360,10 +381,16 @@ impl TaskLog {
         Ok(room)
     }
 
-    fn hold_back(&self, store: &mut Store, from: usize) {
+    fn hold_back(&self, store: &mut Store, from: usize, trace: Option<Arc<Artifacts>>) {
         if let Some((transcripts, upto)) = store.hold_back(from) {
             let log = self.clone();
-            transcripts.when_synced(move || log.release(upto));
+            transcripts.when_synced(move || {
+                // The last frame names the trace. This is the thread that syncs.
+                if let Some(artifacts) = trace {
+                    artifacts.sync();
+                }
+                log.release(upto);
+            });
         }
     }
 

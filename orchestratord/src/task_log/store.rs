@@ -14,6 +14,8 @@ use tokio::time::Instant;
 
 use super::encode::FrameId;
 use super::{Epilogue, TakenUp, encode};
+use crate::artifacts::Artifacts;
+use crate::trace::{Ending, Trace};
 
 /// Frames are encoded into chunks of this size, shared by the segments cut from them: large enough
 /// to hold about forty token frames, small enough that an idle stream costs little.
@@ -133,6 +135,8 @@ pub(super) struct Store {
     terminal: Option<TaskEvent>,
     /// Where everything is written before a reader gets it.
     recorder: Option<Recorder>,
+    /// The lasting record of the task, until it is written.
+    trace: Option<Box<Trace>>,
     /// Whether readers get only what is on the disk.
     strict: bool,
     /// The first segment that is not on the disk yet.
@@ -178,6 +182,9 @@ impl Store {
         }
         let (first, generated) = (self.progress.tokens, self.progress.generated);
         self.record(|recorder| recorder.tokens(first, generated, batch.tokens_with_kind()));
+        if let Some(trace) = &mut self.trace {
+            trace.batch(batch);
+        }
         self.reserve();
         let index = self.progress.tokens;
         let count = batch.len() as u64;
@@ -209,9 +216,32 @@ impl Store {
         if let Some(narration) = &epilogue.narration {
             self.push_event(None, &TaskEvent::Narration(narration.clone()));
         }
-        self.record(|recorder| recorder.end(&epilogue.terminal, cut));
-        self.push_event(Some(self.next), &epilogue.terminal);
-        self.terminal = Some(epilogue.terminal.clone());
+        let terminal = self.close_trace(cut, epilogue.terminal.clone());
+        self.record(|recorder| recorder.end(&terminal, cut));
+        self.push_event(Some(self.next), &terminal);
+        self.terminal = Some(terminal);
+    }
+
+    /// Before the terminal event is told: it names the record, which is there then.
+    fn close_trace(&mut self, cut: bool, terminal: TaskEvent) -> TaskEvent {
+        let Some(trace) = self.trace.take() else {
+            return terminal;
+        };
+        let ending = Ending {
+            cut,
+            epoch: self.taken_up.epoch,
+            progress: &self.progress,
+        };
+        trace.close(terminal, ending)
+    }
+
+    pub(super) const fn trace_mut(&mut self) -> &mut Option<Box<Trace>> {
+        &mut self.trace
+    }
+
+    /// Where the record of the task will be kept.
+    pub(super) fn trace_keeper(&self) -> Option<Arc<Artifacts>> {
+        self.trace.as_ref().map(|trace| Arc::clone(trace.keeper()))
     }
 
     /// Where a reader that has frame `after` starts, and the token it must go back to where it has
@@ -421,6 +451,9 @@ impl Store {
     pub(super) fn preload(&mut self, tokens: &[(TokenKind, String)], generated: u32) {
         if tokens.is_empty() {
             return;
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.said(tokens);
         }
         self.reserve();
         for (index, (kind, text)) in (0..).zip(tokens) {

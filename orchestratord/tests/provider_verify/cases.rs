@@ -22,6 +22,7 @@ pub(crate) struct Case {
     pub(crate) status: u16,
     target: String,
     body: Option<Vec<u8>>,
+    header: Option<(&'static str, &'static str)>,
 }
 
 impl Case {
@@ -33,12 +34,18 @@ impl Case {
             status,
             target: path.to_owned(),
             body: None,
+            header: None,
         }
     }
 
     /// The target with its parameter or its query.
     fn at(mut self, target: String) -> Self {
         self.target = target;
+        self
+    }
+
+    fn header(mut self, name: &'static str, value: &'static str) -> Self {
+        self.header = Some((name, value));
         self
     }
 
@@ -49,6 +56,10 @@ impl Case {
 
     pub(crate) fn call(&self) -> Call {
         let call = Call::new(self.method, &self.target);
+        let call = self
+            .header
+            .iter()
+            .fold(call, |call, (name, value)| call.header(name, value));
         match &self.body {
             Some(body) => call.header("Content-Type", "application/json").body(body.clone()),
             None => call,
@@ -70,6 +81,7 @@ pub(crate) fn good(task: &str, report: &Value) -> Vec<Case> {
         Case::of("a preview", "POST", "/v1/placement/explain", 200).with(&request),
     ]);
     cases.extend(of_the_fleet(report));
+    cases.extend(of_artifacts());
     cases
 }
 
@@ -87,6 +99,35 @@ fn of_tasks(task: &str) -> Vec<Case> {
         Case::of("its session's end", "DELETE", "/v1/sessions/{id}", 204)
             .at(format!("/v1/sessions/{SESSION}")),
         Case::of("no session", "GET", "/v1/sessions/{id}", 404).at(format!("/v1/sessions/{SESSION}")),
+    ]
+}
+
+/// REQ-ARTIFACT-API.
+fn of_artifacts() -> Vec<Case> {
+    const PATH: &str = "/v1/artifacts";
+    const ONE: &str = "/v1/artifacts/{id}";
+    /// Of `abc`.
+    const ID: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let note = json!({"kind": "summary", "content": "abc", "tags": ["a"]});
+    let as_diff = json!({"kind": "diff", "content": "abc"});
+    let bytes = json!({"kind": "other", "content": "/wA=", "encoding": "base64"});
+    vec![
+        Case::of("an artifact", "POST", PATH, 201).with(&note),
+        Case::of("the same again", "POST", PATH, 200).with(&note),
+        Case::of("the same as a diff", "POST", PATH, 409).with(&as_diff),
+        Case::of("bytes", "POST", PATH, 201).with(&bytes),
+        Case::of("no kind", "POST", PATH, 400).with(&json!({"content": "abc"})),
+        Case::of("a large one", "POST", PATH, 413)
+            .with(&json!({"kind": "other", "content": "x".repeat((4 << 20) + 1)})),
+        Case::of("an artifact", "GET", ONE, 200).at(format!("{PATH}/{ID}")),
+        Case::of("one that is known", "GET", ONE, 304)
+            .at(format!("{PATH}/{ID}"))
+            .header("If-None-Match", "*"),
+        Case::of("an unknown one", "GET", ONE, 404).at(format!("{PATH}/sha256:{}", "0".repeat(64))),
+        Case::of("the artifacts", "GET", PATH, 200),
+        Case::of("one page", "GET", PATH, 200).at(format!("{PATH}?tag=a&kind=summary&limit=1")),
+        Case::of("a known page", "GET", PATH, 304).header("If-None-Match", "*"),
+        Case::of("a page of none", "GET", PATH, 400).at(format!("{PATH}?limit=0")),
     ]
 }
 
@@ -129,6 +170,7 @@ pub(crate) fn probes(operation: &Operation) -> Vec<Case> {
         status: 0,
         target: target(operation, parameter),
         body: body.map(<[u8]>::to_vec),
+        header: None,
     };
     let mut probes = vec![
         case("an unknown id", UNKNOWN_TASK, None),

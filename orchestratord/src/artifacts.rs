@@ -1,0 +1,385 @@
+//! What the daemon keeps beside tasks: artifacts of clients and the traces of tasks. Owns the store, the clock that their
+//! age counts in, and what is told when something cannot be kept. Without a state directory there is none of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use api_types::artifact::ArtifactTag;
+use api_types::{ArtifactId, ArtifactKind, TaskRequest};
+use artifact_store::{ArtifactStore, Filter, GetError, Meta, New, PutError, Stamp, Stored};
+use config_schema::{Auth, TraceText};
+use memchr::memmem::Finder;
+use narration_core::{Narration, wall};
+use prometheus::{IntCounterVec, Opts, Registry};
+use secrecy::{ExposeSecret as _, SecretString};
+use task_journal::{KeptClock, StateDir};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::story::ACTOR;
+use crate::trace::Trace;
+
+/// Between a trace and its way to the disk: what a power cut may cost.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// Longest time between two looks at ages, and at the clock's file.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// The longest sweep may be late by this part of the age bound.
+const SWEEP_PART: u32 = 4;
+
+/// Settings, from configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Bounds of the store.
+    pub limits: artifact_store::Limits,
+    /// Room on the disk that is left to the journal, bytes.
+    pub reserve_bytes: u64,
+    /// Whether tasks leave traces.
+    pub traces: bool,
+    /// What a trace says of the input.
+    pub trace_input: TraceText,
+    /// What a trace says of the output.
+    pub trace_output: TraceText,
+}
+
+/// The files, opened before anything is served.
+#[derive(Debug)]
+pub struct Files {
+    dir: Arc<StateDir>,
+    store: ArtifactStore,
+    clock: KeptClock,
+}
+
+impl Files {
+    /// Opens them and sweeps what a crash has left.
+    ///
+    /// # Errors
+    /// The folder or a file in it cannot be used.
+    pub fn open(dir: &Arc<StateDir>, options: &Options) -> Result<Self, artifact_store::OpenError> {
+        let folder = dir.artifacts();
+        let clock = KeptClock::open(folder.join("clock.json"));
+        Ok(Self {
+            dir: Arc::clone(dir),
+            store: ArtifactStore::open(&folder, options.limits, clock.now_ms())?,
+            clock,
+        })
+    }
+
+    /// Brings everything to the disk. Blocks for as long as the disk does.
+    pub fn close(&self) {
+        self.store.sync();
+        self.save_clock();
+    }
+
+    fn save_clock(&self) {
+        if let Err(error) = self.clock.save() {
+            tracing::warn!(%error, "the clock of the artifacts cannot be saved; they are kept a little longer");
+        }
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp {
+            now_ms: self.clock.now_ms(),
+            unix_ms: wall::unix_ms(),
+        }
+    }
+}
+
+/// Something that a client stores.
+#[derive(Debug)]
+pub struct Upload {
+    /// What it is.
+    pub kind: ArtifactKind,
+    /// What its bytes mean.
+    pub media_type: String,
+    /// Words to find it by.
+    pub tags: Vec<ArtifactTag>,
+    /// Its bytes.
+    pub content: Vec<u8>,
+}
+
+/// Why nothing was stored.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The content holds the daemon's own token.
+    #[error("content: holds the token of this daemon")]
+    Secret,
+    /// The store refuses.
+    #[error(transparent)]
+    Put(#[from] PutError),
+}
+
+/// Artifacts as the daemon uses them.
+pub struct Artifacts {
+    files: Arc<Files>,
+    options: Options,
+    secrets: Vec<Finder<'static>>,
+    families: Families,
+    /// Whether the last trace could not be kept.
+    failing: AtomicBool,
+}
+
+impl std::fmt::Debug for Artifacts {
+    /// Nothing of the secrets that it looks for.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Artifacts")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Artifacts {
+    /// Over opened files.
+    ///
+    /// # Errors
+    /// A metric family cannot be registered.
+    pub fn new(
+        files: Arc<Files>,
+        options: Options,
+        auth: &Auth,
+        registry: &Registry,
+    ) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            files,
+            options,
+            secrets: auth.token.as_ref().map(finders).unwrap_or_default(),
+            families: Families::new(registry)?,
+            failing: AtomicBool::new(false),
+        })
+    }
+
+    /// The bounds.
+    #[must_use]
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The trace that a task with this request will leave.
+    #[must_use]
+    pub fn trace(self: &Arc<Self>, request: &TaskRequest) -> Option<Box<Trace>> {
+        self.options
+            .traces
+            .then(|| Box::new(Trace::begin(Arc::clone(self), request)))
+    }
+
+    /// Stores what a client sends; tells whether it is new.
+    ///
+    /// # Errors
+    /// [`Refused`], or a bug of ours as the outer error.
+    pub async fn put(
+        self: &Arc<Self>,
+        upload: Upload,
+    ) -> Result<Result<(Meta, bool), Refused>, tokio::task::JoinError> {
+        let this = Arc::clone(self);
+        spawn_blocking(move || this.put_now(&upload)).await
+    }
+
+    fn put_now(&self, upload: &Upload) -> Result<(Meta, bool), Refused> {
+        if self.holds_secret(&upload.content) {
+            return Err(Refused::Secret);
+        }
+        self.check_room(upload.content.len())?;
+        let new = New {
+            kind: upload.kind,
+            media_type: &upload.media_type,
+            tags: upload.tags.clone(),
+            content: &upload.content,
+        };
+        let put = self.files.store.put(&new, self.files.stamp())?;
+        if put.created {
+            self.families.stored(upload.kind);
+        }
+        self.families.removed("size", put.evicted);
+        Ok((put.meta, put.created))
+    }
+
+    /// One artifact.
+    ///
+    /// # Errors
+    /// [`GetError`], or a bug of ours as the outer error.
+    pub async fn get(
+        self: &Arc<Self>,
+        id: ArtifactId,
+    ) -> Result<Result<Option<Stored>, GetError>, tokio::task::JoinError> {
+        let this = Arc::clone(self);
+        spawn_blocking(move || this.files.store.get(&id)).await
+    }
+
+    /// Artifacts, newest first.
+    ///
+    /// # Errors
+    /// A bug of ours.
+    pub async fn list(
+        self: &Arc<Self>,
+        filter: Filter,
+        limit: usize,
+    ) -> Result<Vec<Meta>, tokio::task::JoinError> {
+        let this = Arc::clone(self);
+        spawn_blocking(move || this.files.store.list(&filter, limit)).await
+    }
+
+    /// Keeps the trace of a task, one `write(2)`; `None` when it cannot be kept, which is told and counted.
+    pub(crate) fn keep_trace(&self, tags: Vec<ArtifactTag>, content: &[u8]) -> Option<ArtifactId> {
+        let new = New {
+            kind: ArtifactKind::Trace,
+            media_type: "application/json",
+            tags,
+            content,
+        };
+        let kept = self
+            .check_room(content.len())
+            .and_then(|()| self.files.store.append(&new, self.files.stamp()));
+        match kept {
+            Ok(put) => {
+                self.families.stored(ArtifactKind::Trace);
+                self.families.removed("size", put.evicted);
+                if self.failing.swap(false, Ordering::Relaxed) {
+                    Narration::new(ACTOR, "trace", &"artifacts", "Traces of tasks are kept again.").emit();
+                }
+                Some(put.meta.info.id)
+            }
+            Err(error) => {
+                let reason = match &error {
+                    PutError::TooLarge { .. } => "size",
+                    PutError::DiskFull => "disk_full",
+                    PutError::Differs { .. } | PutError::TooManyTags { .. } | PutError::Io(_) => "io",
+                };
+                self.missed(reason, &error);
+                None
+            }
+        }
+    }
+
+    /// A task ends without a trace. Told once until one can be kept again.
+    pub(crate) fn missed(&self, reason: &'static str, why: &impl std::fmt::Display) {
+        self.families.missed.with_label_values(&[reason]).inc();
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            let human = "A task ends without a trace: it cannot be kept.";
+            Narration::new(ACTOR, "trace", &"artifacts", human)
+                .warning()
+                .decision(why)
+                .emit();
+        }
+    }
+
+    /// Whether the bytes hold the daemon's own token.
+    pub(crate) fn holds_secret(&self, bytes: &[u8]) -> bool {
+        self.secrets.iter().any(|secret| secret.find(bytes).is_some())
+    }
+
+    /// Brings every trace so far to the disk. Blocks.
+    pub(crate) fn sync(&self) {
+        self.files.store.sync();
+    }
+
+    /// The journal must be able to go on, whatever is kept here.
+    fn check_room(&self, bytes: usize) -> Result<(), PutError> {
+        let needed = self.options.reserve_bytes.saturating_add(bytes as u64);
+        match self.files.dir.room() {
+            Some(room) if room < needed => Err(PutError::DiskFull),
+            _ => Ok(()),
+        }
+    }
+
+    fn sweep(&self) {
+        // Before anything goes by it: after a crash the clock must not be behind what it has removed.
+        self.files.save_clock();
+        let swept = self.files.store.sweep(self.files.clock.now_ms());
+        self.families.removed("age", swept.expired);
+        if swept.expired > 0 {
+            let human = format!("Removes {} artifacts that are older than allowed.", swept.expired);
+            Narration::new(ACTOR, "sweep", &"artifacts", human).emit();
+        }
+    }
+
+    /// Syncs traces and removes what is too old, until the daemon stops.
+    pub async fn tend(self: Arc<Self>, stop: CancellationToken) {
+        let mut tick = interval(SYNC_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let every = SWEEP_EVERY.min(Duration::from_millis(self.options.limits.max_age_ms) / SWEEP_PART);
+        let mut next_sweep = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                _ = tick.tick() => {}
+            }
+            let sweeps = Instant::now() >= next_sweep;
+            if sweeps {
+                next_sweep = Instant::now() + every;
+            }
+            let this = Arc::clone(&self);
+            let tended = spawn_blocking(move || {
+                this.sync();
+                if sweeps {
+                    this.sweep();
+                }
+            });
+            if let Err(error) = tended.await {
+                tracing::error!(%error, "artifacts could not be looked after");
+            }
+        }
+    }
+}
+
+/// The token as it is, and as it would be inside a JSON text.
+fn finders(token: &SecretString) -> Vec<Finder<'static>> {
+    let plain = token.expose_secret();
+    let quoted = serde_json::to_string(plain).unwrap_or_default();
+    let escaped = quoted.trim_matches('"');
+    let mut finders = vec![Finder::new(plain).into_owned()];
+    if escaped != plain {
+        finders.push(Finder::new(escaped).into_owned());
+    }
+    finders
+}
+
+struct Families {
+    stored: IntCounterVec,
+    removed: IntCounterVec,
+    missed: IntCounterVec,
+}
+
+impl Families {
+    /// Registers the families with every value of their labels.
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let family = |name: &str, help: &str, label: &str, values: &[&str]| {
+            let family = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(family.clone()))?;
+            for value in values {
+                family.with_label_values(&[value]);
+            }
+            Ok::<_, prometheus::Error>(family)
+        };
+        let kinds: Vec<&str> = ArtifactKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        Ok(Self {
+            stored: family(
+                "artifacts_stored_total",
+                "Artifacts stored, traces included",
+                "kind",
+                &kinds,
+            )?,
+            removed: family(
+                "artifacts_removed_total",
+                "Artifacts removed to keep to a bound",
+                "bound",
+                &["age", "size"],
+            )?,
+            missed: family(
+                "traces_missed_total",
+                "Tasks that ended without a trace",
+                "cause",
+                &["disk_full", "io", "secret", "size"],
+            )?,
+        })
+    }
+
+    fn stored(&self, kind: ArtifactKind) {
+        self.stored.with_label_values(&[kind.as_str()]).inc();
+    }
+
+    fn removed(&self, bound: &str, count: usize) {
+        self.removed.with_label_values(&[bound]).inc_by(count as u64);
+    }
+}

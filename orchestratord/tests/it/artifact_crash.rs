@@ -1,0 +1,130 @@
+//! REQ-ARTIFACT-ATOMIC: `kill -9` in the middle of storing shows nothing half-done, and everything that was answered.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+use test_harness_support::http1::{self, Call, Connection};
+use test_harness_support::wait::{Look, wait_for};
+use tokio::task::JoinSet;
+
+use crate::fixture::{Fixture, LIMIT};
+
+const CYCLES: usize = 12;
+const CLIENTS: usize = 4;
+
+/// Stores until the daemon is gone; tells what was answered with 201.
+async fn store_until_gone(
+    address: std::net::SocketAddr,
+    client: usize,
+    cycle: usize,
+    answered: Arc<AtomicUsize>,
+) -> Vec<(String, String)> {
+    let mut mine = Vec::new();
+    for n in 0.. {
+        let content = format!(
+            "cycle {cycle} client {client} number {n} {}",
+            "x".repeat(n * 997 % 60_000)
+        );
+        let body = json!({"kind": "other", "content": content, "tags": [format!("cycle:{cycle}")]});
+        match http1::call(address, &Call::post_json("/v1/artifacts", &body)).await {
+            Ok(answer) if answer.status == 201 => {
+                let info: Value = answer.json().unwrap();
+                mine.push((info["id"].as_str().unwrap().to_owned(), content));
+            }
+            Ok(answer) => panic!("{}: {}", answer.status, answer.text()),
+            Err(_gone) => break,
+        }
+        answered.fetch_add(1, Ordering::SeqCst);
+    }
+    mine
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
+}
+
+async fn cycle(fixture: &mut Fixture, number: usize, all: &mut BTreeMap<String, String>) {
+    let answered = Arc::new(AtomicUsize::new(0));
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS {
+        let answered = Arc::clone(&answered);
+        clients.spawn(store_until_gone(
+            fixture.daemon.address(),
+            client,
+            number,
+            answered,
+        ));
+    }
+    let enough = 1 + number * 5 % 17;
+    let look = || async {
+        match answered.load(Ordering::SeqCst) {
+            count if count >= enough => Look::Ready(()),
+            count => Look::NotYet(count),
+        }
+    };
+    wait_for("some answers", LIMIT, look).await.unwrap();
+    fixture.daemon.kill().unwrap();
+    all.extend(clients.join_all().await.into_iter().flatten());
+    fixture.daemon.wait(LIMIT).await.unwrap();
+    fixture.start_again().await;
+}
+
+#[tokio::test]
+async fn what_was_answered_is_whole_and_what_was_not_is_whole_or_not_there() {
+    let mut fixture = Fixture::start(&[], "", &[]).await;
+    let mut all = BTreeMap::new();
+    for number in 0..CYCLES {
+        cycle(&mut fixture, number, &mut all).await;
+        for (id, content) in &all {
+            let shown = fixture.get(&format!("/v1/artifacts/{id}")).await;
+            assert_eq!(shown["content"], content.as_str(), "cycle {number}");
+        }
+    }
+    let artifacts = fixture.state().join("artifacts");
+    assert_eq!(
+        files(&artifacts.join("tmp")),
+        [""; 0].map(PathBuf::from),
+        "nothing unfinished stays"
+    );
+    let listed = fixture.get("/v1/artifacts?limit=1000").await;
+    let listed = listed["artifacts"].as_array().unwrap();
+    for info in listed {
+        // Verified by the daemon: its digest is its name.
+        fixture
+            .get(&format!("/v1/artifacts/{}", info["id"].as_str().unwrap()))
+            .await;
+    }
+    let names = |folder: &str| files(&artifacts.join(folder)).len();
+    assert_eq!((names("blobs"), names("meta")), (listed.len(), listed.len()));
+}
+
+/// The daemon dies while it still reads what it is to store.
+#[tokio::test]
+async fn half_a_request_leaves_nothing() {
+    let mut fixture = Fixture::start(&[], "", &[]).await;
+    let mut connection = Connection::open(fixture.daemon.address()).await.unwrap();
+    let body = json!({"kind": "other", "content": "y".repeat(200_000)});
+    let call = Call::post_json("/v1/artifacts", &body);
+    let bytes = call.bytes(&fixture.daemon.address().to_string());
+    connection.send(&bytes[..bytes.len() / 2]).await.unwrap();
+    // The first half is there once another request on the same daemon is answered.
+    fixture.get("/v1/artifacts").await;
+    fixture.crash().await;
+    assert_eq!(fixture.get("/v1/artifacts").await["artifacts"], json!([]));
+    let artifacts = fixture.state().join("artifacts");
+    for folder in ["blobs", "meta", "tmp"] {
+        assert!(files(&artifacts.join(folder)).is_empty(), "{folder}");
+    }
+}
