@@ -106,7 +106,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("clock.json");
         fs::write(&path, "{").unwrap();
-        assert!(KeptClock::open(path.clone()).now_ms() < 60_000);
+        assert!(KeptClock::open(path).now_ms() < 60_000);
         let (_folder, clock) = saved(1 << 40, Boot::current().now());
         clock.save().unwrap();
         assert!(KeptClock::open(clock.path.clone()).now_ms() >= 1 << 40);

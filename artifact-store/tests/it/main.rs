@@ -1,5 +1,5 @@
 //! The store over real files.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod fixtures;
 

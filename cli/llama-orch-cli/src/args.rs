@@ -1,5 +1,6 @@
 //! What can be typed. Parsing only: every value is checked as far as that needs no daemon.
 
+mod artifact;
 mod duration;
 mod placement;
 mod task;
@@ -13,6 +14,7 @@ use secrecy::SecretString;
 
 use crate::exit;
 
+pub use artifact::{ArtifactCommand, ArtifactPutArgs};
 pub use placement::PlacementArgs;
 pub use task::TaskArgs;
 pub use whole::{EmbedArgs, RerankArgs, WholeArgs};
@@ -72,6 +74,9 @@ pub enum Command {
     /// Look at a session or end it
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Store, fetch and list artifacts: what clients keep, and the traces of tasks
+    #[command(subcommand)]
+    Artifact(ArtifactCommand),
     /// List the pools: what serves which model on which GPUs, and whether it is ready
     Pools,
     /// Look at one pool
@@ -182,6 +187,9 @@ mod tests {
         insta::assert_snapshot!("help_task_explain", help(&["task", "explain"]));
         insta::assert_snapshot!("help_task_list", help(&["task", "list"]));
         insta::assert_snapshot!("help_session", help(&["session"]));
+        insta::assert_snapshot!("help_artifact", help(&["artifact"]));
+        insta::assert_snapshot!("help_artifact_put", help(&["artifact", "put"]));
+        insta::assert_snapshot!("help_artifact_list", help(&["artifact", "list"]));
         insta::assert_snapshot!("help_pool_health", help(&["pool", "health"]));
     }
 

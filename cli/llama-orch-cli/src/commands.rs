@@ -1,5 +1,6 @@
 //! What each command does: ask the client, hand the answer to `render`, and the text to the console.
 
+mod artifact;
 mod follow;
 mod list;
 mod run;
@@ -70,6 +71,7 @@ pub(crate) async fn perform(session: &Session<'_>, command: &Command) -> Result<
         Command::Rerank(args) => run::rerank(session, args).await,
         Command::Task(command) => task::perform(session, command).await,
         Command::Session(command) => session::perform(session, command).await,
+        Command::Artifact(command) => artifact::perform(session, command).await,
         Command::Pools => list::pools(session).await,
         Command::Pool(PoolCommand::Health { pool }) => list::pool_health(session, pool).await,
         Command::Nodes => list::nodes(session).await,

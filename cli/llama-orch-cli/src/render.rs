@@ -1,6 +1,7 @@
 //! Answers as text. Pure functions: no terminal, no clock, no network. Text that comes from elsewhere is cleaned of
 //! control characters first; only a task's own output is never touched.
 
+pub(crate) mod artifacts;
 pub(crate) mod capabilities;
 pub(crate) mod decision;
 pub(crate) mod events;

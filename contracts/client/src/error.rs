@@ -135,6 +135,19 @@ pub enum ProtocolFault {
         #[source]
         source: serde_json::Error,
     },
+    /// The JSON of an artifact is not of its form.
+    #[error("the answer is not the JSON of this route")]
+    Answer {
+        /// The parser's complaint.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// An answer beyond the size limit.
+    #[error("the answer has more than {limit} bytes")]
+    TooLong {
+        /// The limit.
+        limit: usize,
+    },
     /// An event whose name, id or data is not text.
     #[error("an event is not UTF-8")]
     NotText,

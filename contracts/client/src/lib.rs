@@ -5,6 +5,7 @@
 //! socket by itself (`http-util` does), reads no environment and no file, and never prints a token.
 
 mod api;
+mod artifacts;
 mod config;
 mod error;
 mod headers;
@@ -12,6 +13,7 @@ mod node;
 mod orchestrator;
 mod stream;
 
+pub use artifacts::StoredArtifact;
 pub use config::{ClientConfig, ResumePolicy, Timeouts};
 pub use error::{ApiError, ClientError, Peer, ProtocolFault};
 pub use headers::Budgets;

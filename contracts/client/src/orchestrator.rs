@@ -34,7 +34,7 @@ pub struct Submitted {
 /// A client of one orchestratord. Cheap to clone; clones share connections.
 #[derive(Debug, Clone)]
 pub struct OrchestratorClient {
-    api: Api,
+    pub(crate) api: Api,
     resume: ResumePolicy,
 }
 

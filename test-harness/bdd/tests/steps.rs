@@ -1,6 +1,7 @@
 //! The steps, one module per topic. A step acts and asserts; waiting and reading are `crate::world`'s.
 
 mod answer;
+mod artifacts;
 mod authentication;
 mod cancel;
 mod end_of_stream;

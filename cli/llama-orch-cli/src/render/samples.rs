@@ -1,7 +1,7 @@
 //! Answers for the snapshots, written as the wire has them.
 
 use api_types::capabilities::Capabilities;
-use api_types::{NodeList, PoolList, SessionStatus, TaskEvent, TaskList, TaskReceipt};
+use api_types::{ArtifactList, NodeList, PoolList, SessionStatus, TaskEvent, TaskList, TaskReceipt};
 use http::StatusCode;
 use llama_orch_client::{ApiError, ClientError, Peer, StreamItem};
 use orchestrator_core::policy::{DecisionRecord, JobSpec, PlacementInput, Snapshot, Stage, decide};
@@ -192,6 +192,20 @@ pub(super) fn nodes() -> NodeList {
         {"node_id": "old", "address": "http://10.0.0.2:9200", "version": "0.1.0", "live": false,
          "last_seen_ms": 65_000, "driver_error": "NVML: driver not loaded", "gpus": [], "pools": []}
     ]}))
+}
+
+pub(super) fn artifacts() -> ArtifactList {
+    let info = |digit: &str, kind: &str, bytes: u64, media_type: &str, tags: &[&str]| {
+        json!({
+            "id": format!("sha256:{}", digit.repeat(64)), "kind": kind, "bytes": bytes, "media_type": media_type,
+            "tags": tags, "created_unix_ms": 1_700_000_000_000_u64
+        })
+    };
+    let task = format!("task:{TASK}");
+    read(json!({"artifacts": [
+        info("a", "diff", 1536, "text/x-diff", &["release-7", "review"]),
+        info("0", "trace", 2800, "application/json", &["outcome:stop", &task]),
+    ], "next_cursor": "7"}))
 }
 
 pub(super) fn capabilities() -> Capabilities {

@@ -26,6 +26,19 @@ pub(super) fn gib(bytes: u64) -> String {
     format!("{}.{}", tenths / 10, tenths % 10)
 }
 
+/// Bytes below a KiB, else KiB or MiB with one decimal.
+pub(super) fn bytes(count: u64) -> String {
+    let tenths = |unit: u64| {
+        let tenths = count.saturating_mul(10).saturating_add(unit / 2) / unit;
+        format!("{}.{}", tenths / 10, tenths % 10)
+    };
+    match count {
+        0..1024 => format!("{count} B"),
+        1024..1_048_576 => format!("{} KiB", tenths(1024)),
+        _ => format!("{} MiB", tenths(1 << 20)),
+    }
+}
+
 /// The start of an `algorithm:hex` digest.
 pub(super) fn digest(text: &str) -> Cow<'_, str> {
     let hex = text.find(':').map_or(0, |colon| colon + 1);
@@ -102,6 +115,12 @@ mod tests {
     #[test]
     fn sizes_are_binary_gigabytes() {
         assert_eq!([0, 25_757_220_864, 1 << 30].map(gib), ["0.0", "24.0", "1.0"]);
+    }
+
+    #[test]
+    fn small_sizes_have_their_unit() {
+        let shown = [0, 1023, 1536, 5 << 20].map(bytes);
+        assert_eq!(shown, ["0 B", "1023 B", "1.5 KiB", "5.0 MiB"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The built command as a process of its own, against a server whose answers each test scripts.
 
+mod artifacts;
 mod failures;
 mod json;
 mod process;

@@ -7,7 +7,7 @@ use test_harness_support::system::MODEL;
 
 use crate::world::{StepResult, World};
 
-const PROMPT: &str = "Tell a story about a lamp.";
+pub(super) const PROMPT: &str = "Tell a story about a lamp.";
 
 /// The id of the task that is submitted twice. Every scenario has an orchestrator of its own.
 const TASK_ID: &str = "6f1f64c8-5d0c-4f3a-9c1e-0d8f2b7a4e11";
