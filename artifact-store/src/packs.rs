@@ -172,6 +172,10 @@ impl Packs {
         old.len()
     }
 
+    pub(crate) fn has_unsynced(&self) -> bool {
+        !self.log().dirty.is_empty()
+    }
+
     /// A failed sync is told and not repeated: a second one may succeed without the data.
     pub(crate) fn sync(&self) {
         let files = std::mem::take(&mut self.log().dirty);

@@ -123,6 +123,12 @@ impl ArtifactStore {
         self.packs.sync();
     }
 
+    /// Whether [`sync`](Self::sync) has something to do.
+    #[must_use]
+    pub fn has_unsynced(&self) -> bool {
+        self.packs.has_unsynced()
+    }
+
     /// One artifact, verified; `None` for an unknown one.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use narration_core::{Narration, wall};
 use prometheus::{IntCounterVec, Opts, Registry};
 use secrecy::{ExposeSecret as _, SecretString};
 use task_journal::{KeptClock, StateDir};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -86,6 +87,9 @@ impl Files {
     }
 }
 
+/// Most artifacts that are taken in at a time, each in memory: with the default bounds 264 MiB.
+const UPLOADS: usize = 32;
+
 /// Something that a client stores.
 #[derive(Debug)]
 pub struct Upload {
@@ -115,6 +119,7 @@ pub struct Artifacts {
     files: Arc<Files>,
     options: Options,
     secrets: Vec<Finder<'static>>,
+    uploads: Semaphore,
     families: Families,
     /// Whether the last trace could not be kept.
     failing: AtomicBool,
@@ -144,6 +149,7 @@ impl Artifacts {
             files,
             options,
             secrets: auth.token.as_ref().map(finders).unwrap_or_default(),
+            uploads: Semaphore::new(UPLOADS),
             families: Families::new(registry)?,
             failing: AtomicBool::new(false),
         })
@@ -153,6 +159,12 @@ impl Artifacts {
     #[must_use]
     pub const fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Waits until one more may be taken in; to be held from before its body is read until it is stored.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.uploads.acquire().await.ok()
     }
 
     /// The trace that a task with this request will leave.
@@ -309,6 +321,9 @@ impl Artifacts {
             if sweeps {
                 next_sweep = Instant::now() + every;
             }
+            if !sweeps && !self.files.store.has_unsynced() {
+                continue;
+            }
             let this = Arc::clone(&self);
             let tended = spawn_blocking(move || {
                 this.sync();
@@ -357,7 +372,7 @@ impl Families {
             stored: family(
                 "artifacts_stored_total",
                 "Artifacts stored, traces included",
-                "kind",
+                "artifact_kind",
                 &kinds,
             )?,
             removed: family(

@@ -19,12 +19,15 @@ pub(crate) struct Args {
     /// Cancels against a running stream on real sockets.
     #[arg(long, default_value_t = 10_000)]
     cancel_races: u32,
+    /// Kills of the orchestrator in the middle of storing artifacts.
+    #[arg(long, default_value_t = 200)]
+    artifact_cycles: u32,
 }
 
 /// Builds the tests with these numbers and runs them.
 ///
 /// # Errors
-/// A task was lost or out of order, or a token followed a cancel's acknowledgement.
+/// A task or an artifact was lost, a task was out of order, or a token followed a cancel's acknowledgement.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let place = Place::find()?;
     cargo::build_programs(&place.root).run()?;
@@ -36,9 +39,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             "crash_cycles::",
             "cancel_races::",
             "power_cuts::",
+            "artifact_crash::",
         ])
         .env("CRASH_CYCLES", args.cycles.to_string())
         .env("POWER_CUTS", args.power_cuts.to_string())
+        .env("ARTIFACT_CYCLES", args.artifact_cycles.to_string())
         .env("CANCEL_RACES", args.cancel_races.to_string())
         .run()?;
     Ok(ExitCode::SUCCESS)

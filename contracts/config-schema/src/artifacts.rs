@@ -20,7 +20,8 @@ pub struct Artifacts {
     pub max_age_ms: Ms<1_000, 2_592_000_000, 315_360_000_000>,
     /// Whether every task that ends leaves a trace. Default: yes.
     pub traces: bool,
-    /// What a trace says of a task's input (prompt, messages, inputs, query, stop texts). Default `hash`.
+    /// What a trace says of a task's input (prompt, messages, inputs, query, stop texts). Default `hash`. `keep` holds the
+    /// texts in memory a second time until the task ends.
     pub trace_input: TraceText,
     /// What a trace says of a task's output. Default `keep`: without it an answer cannot be explained later.
     pub trace_output: TraceText,

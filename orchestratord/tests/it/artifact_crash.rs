@@ -10,9 +10,14 @@ use test_harness_support::http1::{self, Call, Connection};
 use test_harness_support::wait::{Look, wait_for};
 use tokio::task::JoinSet;
 
+use crate::crash_cycles::digits;
 use crate::fixture::{Fixture, LIMIT};
 
-const CYCLES: usize = 12;
+/// Kills of one run; `cargo xtask crash` builds it with more.
+const CYCLES: usize = match option_env!("ARTIFACT_CYCLES") {
+    Some(text) => digits(text.as_bytes()),
+    None => 12,
+};
 const CLIENTS: usize = 4;
 
 /// Stores until the daemon is gone; tells what was answered with 201.

@@ -283,7 +283,7 @@ async fn what_is_too_old_is_removed_and_counted() {
         "{metrics}"
     );
     assert!(
-        metrics.contains("artifacts_stored_total{kind=\"summary\"} 1"),
+        metrics.contains("artifacts_stored_total{artifact_kind=\"summary\"} 1"),
         "{metrics}"
     );
 }

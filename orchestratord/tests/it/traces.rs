@@ -318,6 +318,25 @@ async fn a_trace_that_cannot_be_kept_costs_the_task_nothing() {
     assert!(fixture.daemon.logs().contains("Traces of tasks are kept again."));
 }
 
+#[tokio::test]
+async fn a_trace_that_would_be_too_large_goes_without_its_texts() {
+    let config = "[orchestratord.artifacts]\nmax_bytes = 6144\n";
+    let fixture = Fixture::start(&[("p", 1, fast())], config, &[]).await;
+    let stream = fixture.read(&fixture.submit(&task(1900)).await).await;
+    assert!(stream.text().len() > 6144, "{}", stream.text().len());
+    let named = end(&stream)["transcript"]["artifact_id"].as_str().unwrap();
+    let trace: Value = serde_json::from_str(&content(&fixture, named).await).unwrap();
+    let output = json!({
+        "tokens": 1900, "bytes": stream.text().len(), "sha256": sha256(stream.text().as_bytes()), "left_out": true
+    });
+    assert_eq!(trace["output"], output);
+    let tiny = "[orchestratord.artifacts]\nmax_bytes = 1024\n";
+    let fixture = Fixture::start(&[("p", 1, fast())], tiny, &[]).await;
+    let stream = fixture.read(&fixture.submit(&task(3)).await).await;
+    assert_eq!(end(&stream).get("transcript"), None);
+    assert_eq!(missed(&fixture, "size").await, 1);
+}
+
 /// REQ-ARTIFACT-SECRET.
 #[tokio::test]
 async fn a_trace_never_holds_the_daemons_token() {

@@ -56,6 +56,23 @@ fn a_broken_file_does_not_hide_a_broken_environment() {
 }
 
 #[test]
+fn one_artifact_fits_into_the_room_of_all() {
+    let file = TestFile::new("[orchestratord.artifacts]\nmax_bytes = 2000000\ntraces_mib = 1\n");
+    assert_eq!(
+        file.problems(&[]),
+        [
+            "llama-orch.toml:2:1: orchestratord.artifacts.max_bytes: is 2000000, must not be above orchestratord.artifacts.traces_mib, which is 1 MiB"
+        ]
+    );
+    let file = TestFile::new("[orchestratord.artifacts]\ntrace_input = \"show\"\n");
+    let problems = file.problems(&[]);
+    assert!(
+        problems[0].contains("orchestratord.artifacts.trace_input: unknown variant `show`"),
+        "{problems:?}"
+    );
+}
+
+#[test]
 fn a_section_that_is_no_table_is_named() {
     let problems = TestFile::new("http = 5\n").problems(&[("HTTP_ALLOWED_HOSTS", "a")]);
     assert!(
