@@ -110,6 +110,7 @@ impl Daemon {
         let durable = Durable::new(kept.journal.clone(), kept.transcripts.clone(), policy);
         let (mut dispatcher, handle) = Dispatcher::new(options::dispatcher(config), parts, durable);
         dispatcher.restore(found.records, found.said)?;
+        kept.flush()?;
         let state = AppState {
             dispatcher: handle,
             host,

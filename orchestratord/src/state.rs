@@ -80,6 +80,18 @@ impl State {
         Ok((state, Found { records, said }))
     }
 
+    /// Waits until what was taken up is durable as such.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn flush(&self) -> anyhow::Result<()> {
+        let journal = self.journal.iter();
+        journal
+            .map(|journal| journal.flush())
+            .collect::<Result<(), _>>()
+            .context("the tasks of the journal cannot be taken up")
+    }
+
     /// Writes out what waits. Blocks for as long as the disk does.
     pub fn close(&self) {
         if let Some(journal) = &self.journal {

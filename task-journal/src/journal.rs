@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -180,6 +181,22 @@ impl Journal {
     /// Writes something and answers after its commit.
     pub fn write(&self, op: Op, done: Done) {
         self.push(op, Some(done));
+    }
+
+    /// Waits until everything written so far is durable. Blocks for as long as the disk does.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn flush(&self) -> Result<(), NotCommitted> {
+        let (told, outcome) = sync_channel(1);
+        self.write(
+            Op::Barrier,
+            Box::new(move |committed| {
+                // Whoever waits does so below.
+                _ = told.send(committed);
+            }),
+        );
+        outcome.recv().unwrap_or(Err(NotCommitted::Failed))
     }
 
     /// Commits what waits, takes nothing more and ends the thread.

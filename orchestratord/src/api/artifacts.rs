@@ -37,10 +37,7 @@ const AROUND_CONTENT: usize = 64 << 10;
     tag = "artifacts",
     request_body = ArtifactRequest,
     responses(
-        (status = 201, description = "Stored; it survives a power cut", body = ArtifactInfo, example = json!({
-            "id": "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "kind": "summary",
-            "media_type": "text/plain; charset=utf-8", "bytes": 3, "tags": ["release-7"], "created_unix_ms": 1_764_000_000_000_u64
-        })),
+        (status = 201, description = "Stored; it survives a power cut", body = ArtifactInfo),
         (status = 200, description = "The same content was there", body = ArtifactInfo),
         (status = 400, description = "INVALID_PARAMS: the field and its rule", body = ErrorBody),
         (status = 403, description = "FORBIDDEN: host or origin, or this installation keeps nothing (`artifacts_off`)", body = ErrorBody),
@@ -118,11 +115,7 @@ fn upload(request: ArtifactRequest) -> Result<Upload, ApiError> {
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an answer that the client has"),
     ),
     responses(
-        (status = 200, description = "The artifact", body = Artifact, headers(("ETag" = String, description = "Of this answer")), example = json!({
-            "id": "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "kind": "summary",
-            "media_type": "text/plain; charset=utf-8", "bytes": 3, "tags": ["release-7"], "created_unix_ms": 1_764_000_000_000_u64,
-            "encoding": "utf8", "content": "abc"
-        })),
+        (status = 200, description = "The artifact", body = Artifact, headers(("ETag" = String, description = "Of this answer"))),
         (status = 304, description = "The client has it", headers(("ETag" = String, description = "Of that answer"))),
         (status = 400, description = "INVALID_PARAMS: not an artifact id", body = ErrorBody),
         (status = 404, description = "NOT_FOUND: never stored, or removed by age or size", body = ErrorBody),
@@ -167,13 +160,7 @@ fn document(meta: Meta, content: Vec<u8>) -> Artifact {
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an answer that the client has"),
     ),
     responses(
-        (status = 200, description = "One page", body = ArtifactList, headers(("ETag" = String, description = "Of this answer")), example = json!({
-            "artifacts": [{
-                "id": "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "kind": "summary",
-                "media_type": "text/plain; charset=utf-8", "bytes": 3, "tags": ["release-7"], "created_unix_ms": 1_764_000_000_000_u64
-            }],
-            "next_cursor": "17"
-        })),
+        (status = 200, description = "One page", body = ArtifactList, headers(("ETag" = String, description = "Of this answer"))),
         (status = 304, description = "The client has it", headers(("ETag" = String, description = "Of that answer"))),
         (status = 400, description = "INVALID_PARAMS", body = ErrorBody),
     )

@@ -9,7 +9,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    AppState, artifacts, common_answers, control, examples, explain, ops, sessions, stream, tasks, workers,
+    AppState, artifacts, common_answers, control, examples, explain, formats, ops, sessions, stream, tasks,
+    workers,
 };
 
 #[derive(OpenApi)]
@@ -39,7 +40,8 @@ pub fn data() -> OpenApiRouter<AppState> {
         .routes(routes!(explain::explain))
         .routes(routes!(stream::open))
         .routes(routes!(sessions::show, sessions::end));
-    complete(routes.get_openapi_mut());
+    let document = std::mem::take(routes.get_openapi_mut());
+    *routes.get_openapi_mut() = complete(document);
     routes
 }
 
@@ -61,7 +63,8 @@ pub fn control() -> OpenApiRouter<AppState> {
         .routes(routes!(ops::healthz))
         .routes(routes!(ops::readyz))
         .routes(routes!(ops::openapi));
-    complete(routes.get_openapi_mut());
+    let document = std::mem::take(routes.get_openapi_mut());
+    *routes.get_openapi_mut() = complete(document);
     routes
 }
 
@@ -73,9 +76,10 @@ pub fn whole() -> Document {
     document
 }
 
-fn complete(document: &mut Document) {
-    common_answers::describe(document);
-    examples::add(document);
+fn complete(mut document: Document) -> Document {
+    common_answers::describe(&mut document);
+    examples::add(&mut document);
+    formats::respell(document)
 }
 
 fn described(mut document: Document) -> Document {

@@ -31,7 +31,7 @@ pub struct Unreadable {
 
 impl Dispatcher {
     /// Takes up the tasks of the journal, in the order of their arrival. Called before
-    /// [`Dispatcher::run`].
+    /// [`Dispatcher::run`]; nobody may be served before the journal has committed their new epochs.
     ///
     /// # Errors
     /// [`Unreadable`]: nothing is dropped silently.
@@ -145,16 +145,12 @@ impl Dispatcher {
         self.tasks.retire(id, now.checked_sub(ago).unwrap_or(now));
     }
 
-    /// A task that waited keeps its place; one that ran gets its old one back.
+    /// A task that waited keeps its place; one that ran gets its old one back. Each is in its next epoch, whether the journal
+    /// knows that it ran or not: a power cut can take the record of a run and its whole transcript, and ids that a client
+    /// has of it must not come again with another text.
     fn restore_waiting(&mut self, id: TaskId, mut task: Task, saved: &Saved<'_>) {
         let ran = saved.record.life.state == TaskState::Running || !saved.said.tokens.is_empty();
-        let mut shape = saved.shape(saved.last_epoch());
-        if ran {
-            shape.epoch += 1;
-            shape
-                .kept
-                .resize(shape.epoch as usize, saved.said.tokens.len() as u64);
-        }
+        let shape = saved.shape(saved.last_epoch() + 1);
         let trace = task.log.take_trace();
         task.log = TaskLog::taken_up(self.options.log, shape);
         task.log.trace_with(trace);
@@ -181,9 +177,7 @@ impl Dispatcher {
                 let spec = task.spec.clone();
                 self.tasks.insert(id, task);
                 self.requeue(ticket, &spec, Instant::now());
-                if ran {
-                    self.note_edge(id);
-                }
+                self.note_edge(id);
             }
             Err(why) => {
                 self.tasks.insert(id, task);
