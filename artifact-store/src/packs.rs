@@ -38,6 +38,10 @@ struct Log {
     older: VecDeque<Segment>,
     /// Written and not synced.
     dirty: Vec<Arc<File>>,
+    /// The name of the current segment is not synced.
+    unnamed: bool,
+    /// Segments that nobody needs any more and whose files are still there: removing one takes longer than an append may.
+    doomed: Vec<u64>,
     /// Half a frame is at the end of the current segment and cannot be cut off.
     torn: bool,
     buffer: Vec<u8>,
@@ -78,16 +82,20 @@ impl Packs {
             },
             older,
             dirty: Vec::new(),
+            unnamed: true,
+            doomed: Vec::new(),
             torn: false,
             buffer: Vec::new(),
         };
-        log.make_room(folder, max_bytes);
-        log.drop_empty(folder);
-        Ok(Self {
+        log.make_room(max_bytes);
+        log.drop_empty();
+        let packs = Self {
             folder: folder.to_owned(),
             max_bytes,
             log: Mutex::new(log),
-        })
+        };
+        packs.sync();
+        Ok(packs)
     }
 
     pub(crate) fn append(&self, meta: Meta, content: &[u8]) -> Result<Put, PutError> {
@@ -114,7 +122,7 @@ impl Packs {
         };
         log.current.traces.push(meta.seq);
         log.catalog.insert(meta.clone(), place);
-        let evicted = log.make_room(&self.folder, self.max_bytes);
+        let evicted = log.make_room(self.max_bytes);
         Ok(Put {
             meta,
             created: true,
@@ -161,28 +169,40 @@ impl Packs {
         self.log().catalog.len()
     }
 
-    /// Forgets what is kept since `until_ms` or longer; a segment goes with the last of its traces.
+    /// Forgets what is kept since `until_ms` or longer; a segment goes with the last of its traces, at the next
+    /// [`sync`](Self::sync).
     pub(crate) fn expire(&self, until_ms: u64) -> usize {
         let mut log = self.log();
         let old = log.catalog.kept_until(until_ms);
         for &seq in &old {
             log.catalog.remove(seq);
         }
-        log.drop_empty(&self.folder);
+        log.drop_empty();
         old.len()
     }
 
     pub(crate) fn has_unsynced(&self) -> bool {
-        !self.log().dirty.is_empty()
+        let log = self.log();
+        !log.dirty.is_empty() || !log.doomed.is_empty()
     }
 
     /// A failed sync is told and not repeated: a second one may succeed without the data.
     pub(crate) fn sync(&self) {
-        let files = std::mem::take(&mut self.log().dirty);
-        for file in files {
-            if let Err(error) = file.sync_data() {
-                tracing::warn!(%error, "traces cannot be synced; a power cut may lose more than the last second");
-            }
+        let mut log = self.log();
+        let (files, doomed) = (std::mem::take(&mut log.dirty), std::mem::take(&mut log.doomed));
+        let unnamed = std::mem::take(&mut log.unnamed);
+        drop(log);
+        let named = if unnamed {
+            files::sync_folder(&self.folder)
+        } else {
+            Ok(())
+        };
+        let synced = files.iter().try_for_each(|file| file.sync_data());
+        if let Err(error) = named.and(synced) {
+            tracing::warn!(%error, "traces cannot be synced; a power cut may lose more than the last second");
+        }
+        for number in doomed {
+            remove(&self.folder, number);
         }
     }
 
@@ -216,6 +236,7 @@ impl Log {
         let number = self.current.number + 1;
         self.file = begin(folder, number)?;
         self.torn = false;
+        self.unnamed = true;
         let next = Segment {
             number,
             ..Segment::default()
@@ -225,7 +246,7 @@ impl Log {
     }
 
     /// Drops the oldest segments until the rest fits; tells how many traces went.
-    fn make_room(&mut self, folder: &Path, max_bytes: u64) -> usize {
+    fn make_room(&mut self, max_bytes: u64) -> usize {
         let total = |log: &Self| log.current.size + log.older.iter().map(|segment| segment.size).sum::<u64>();
         let mut evicted = 0;
         while total(self) > max_bytes
@@ -233,17 +254,17 @@ impl Log {
         {
             let gone = oldest.traces.iter().filter_map(|&seq| self.catalog.remove(seq));
             evicted += gone.count();
-            remove(folder, oldest.number);
+            self.doomed.push(oldest.number);
         }
         evicted
     }
 
-    fn drop_empty(&mut self, folder: &Path) {
-        let catalog = &self.catalog;
+    fn drop_empty(&mut self) {
+        let (catalog, doomed) = (&self.catalog, &mut self.doomed);
         self.older.retain(|segment| {
             let needed = segment.traces.iter().any(|&seq| catalog.contains(seq));
             if !needed {
-                remove(folder, segment.number);
+                doomed.push(segment.number);
             }
             needed
         });
@@ -279,7 +300,6 @@ fn begin(folder: &Path, number: u64) -> io::Result<Arc<File>> {
         .create(true)
         .mode(files::PRIVATE_FILE)
         .open(path_of(folder, number))?;
-    files::sync_folder(folder)?;
     Ok(Arc::new(file))
 }
 
@@ -369,6 +389,7 @@ mod tests {
         let ids: Vec<_> = (0..40)
             .map(|n| append(&packs, n, &[n as u8; 900]).unwrap())
             .collect();
+        packs.sync();
         let disk: u64 = fs::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().metadata().unwrap().len())
@@ -377,6 +398,7 @@ mod tests {
         assert!(packs.get(&ids[0]).unwrap().is_none() && packs.get(&ids[39]).unwrap().is_some());
         let kept = packs.len();
         assert_eq!(packs.expire(38), kept - 1);
+        packs.sync();
         assert_eq!(packs.list(&Filter::default(), 9).len(), 1);
         assert_eq!(
             fs::read_dir(folder.path()).unwrap().count(),

@@ -1,4 +1,5 @@
-//! REQ-ARTIFACT-ATOMIC: `kill -9` in the middle of storing shows nothing half-done, and everything that was answered.
+//! REQ-ARTIFACT-ATOMIC, REQ-TRACE-EVERY: `kill -9` in the middle of storing shows nothing half-done, and everything that
+//! was answered or named.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,11 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use test_harness_support::http1::{self, Call, Connection};
+use test_harness_support::sse::SseReader;
 use test_harness_support::wait::{Look, wait_for};
 use tokio::task::JoinSet;
 
 use crate::crash_cycles::digits;
-use crate::fixture::{Fixture, LIMIT};
+use crate::fixture::{Fixture, LIMIT, fast, task};
 
 /// Kills of one run; `cargo xtask crash` builds it with more.
 const CYCLES: usize = match option_env!("ARTIFACT_CYCLES") {
@@ -113,6 +115,57 @@ async fn what_was_answered_is_whole_and_what_was_not_is_whole_or_not_there() {
     }
     let names = |folder: &str| files(&artifacts.join(folder)).len();
     assert_eq!((names("blobs"), names("meta")), (listed.len(), listed.len()));
+}
+
+/// Runs tasks until the daemon is gone; tells which traces their ends have named.
+async fn run_until_gone(address: std::net::SocketAddr, ended: Arc<AtomicUsize>) -> Vec<String> {
+    let mut named = Vec::new();
+    loop {
+        let Ok(admitted) = http1::call(address, &Call::post_json("/v1/tasks", &task(3))).await else {
+            break;
+        };
+        let receipt: Value = admitted.json().unwrap();
+        let stream = Call::get(receipt["stream_url"].as_str().unwrap());
+        let Ok(mut reader) = SseReader::open(address, &stream).await else {
+            break;
+        };
+        while let Ok(Some(event)) = reader.next_event(LIMIT).await {
+            if event.name.as_deref() == Some("end") {
+                let end: Value = serde_json::from_str(&event.data).unwrap();
+                named.push(end["transcript"]["artifact_id"].as_str().unwrap().to_owned());
+                ended.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+    named
+}
+
+#[tokio::test]
+async fn every_trace_that_was_named_is_there_after_a_kill() {
+    let mut fixture = Fixture::start(&[("p", 2, fast())], "", &[]).await;
+    for number in 0..CYCLES / 2 {
+        let ended = Arc::new(AtomicUsize::new(0));
+        let mut clients = JoinSet::new();
+        for _ in 0..CLIENTS {
+            clients.spawn(run_until_gone(fixture.daemon.address(), Arc::clone(&ended)));
+        }
+        let enough = 3 + number * 7 % 19;
+        let look = || async {
+            match ended.load(Ordering::SeqCst) {
+                count if count >= enough => Look::Ready(()),
+                count => Look::NotYet(count),
+            }
+        };
+        wait_for("some ends", LIMIT, look).await.unwrap();
+        fixture.daemon.kill().unwrap();
+        let named = clients.join_all().await;
+        fixture.daemon.wait(LIMIT).await.unwrap();
+        fixture.start_again().await;
+        for id in named.iter().flatten() {
+            fixture.get(&format!("/v1/artifacts/{id}")).await;
+        }
+        fixture.register().await;
+    }
 }
 
 /// The daemon dies while it still reads what it is to store.

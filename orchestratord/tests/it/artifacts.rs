@@ -49,11 +49,8 @@ async fn what_is_stored_can_be_read_by_its_digest_also_after_a_crash() {
         (&info["tags"], &info["media_type"]),
         (&json!(["a", "b"]), &json!("text/plain; charset=utf-8"))
     );
-    let logs = fixture.daemon.logs();
-    assert!(
-        logs.contains("Stores an artifact.") && logs.contains(ABC),
-        "{logs}"
-    );
+    let logs = fixture.wait_logged("Stores an artifact.").await;
+    assert!(logs.contains(ABC), "{logs}");
     for crashed in [false, true] {
         if crashed {
             fixture.crash().await;
@@ -277,11 +274,14 @@ async fn what_is_too_old_is_removed_and_counted() {
         }
     };
     wait_for("the artifact to be removed", LIMIT, look).await.unwrap();
-    let metrics = fixture.call(Call::get("/metrics")).await.text();
-    assert!(
-        metrics.contains("artifacts_removed_total{bound=\"age\"} 1"),
-        "{metrics}"
-    );
+    let look = || async {
+        let metrics = fixture.call(Call::get("/metrics")).await.text();
+        match metrics.contains("artifacts_removed_total{bound=\"age\"} 1") {
+            true => Look::Ready(metrics),
+            false => Look::NotYet(metrics),
+        }
+    };
+    let metrics = wait_for("it to be counted", LIMIT, look).await.unwrap();
     assert!(
         metrics.contains("artifacts_stored_total{artifact_kind=\"summary\"} 1"),
         "{metrics}"

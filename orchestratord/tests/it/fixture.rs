@@ -203,6 +203,18 @@ impl Fixture {
         wait_for(what, LIMIT, look).await.unwrap()
     }
 
+    /// Waits until the daemon's log holds a text; gives the log. What a daemon writes is read a moment later.
+    pub(crate) async fn wait_logged(&self, text: &str) -> String {
+        let look = || async {
+            let logs = self.daemon.logs();
+            match logs.contains(text) {
+                true => Look::Ready(logs),
+                false => Look::NotYet(logs),
+            }
+        };
+        wait_for(text, LIMIT, look).await.unwrap()
+    }
+
     /// Waits until nothing holds a slot.
     pub(crate) async fn wait_idle(&self) {
         for pool in &self.pools {
