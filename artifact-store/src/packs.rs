@@ -2,6 +2,7 @@
 //! when all together exceed their bound.
 
 mod frame;
+mod recover;
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -17,7 +18,7 @@ use crate::error::{GetError, OpenError, PutError};
 use crate::files;
 use crate::meta::{Meta, id_of};
 use crate::store::Put;
-use frame::Next;
+use recover::{numbers, path_of, recover};
 
 /// Segments are small beside the bound of all, so that dropping one frees a small part.
 const SEGMENTS: u64 = 16;
@@ -277,23 +278,6 @@ fn remove(folder: &Path, number: u64) {
     }
 }
 
-fn path_of(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("{number:016}.pack"))
-}
-
-fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        let number = name
-            .to_str()
-            .and_then(|name| name.strip_suffix(".pack")?.parse().ok());
-        numbers.extend::<Option<u64>>(number);
-    }
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
 fn begin(folder: &Path, number: u64) -> io::Result<Arc<File>> {
     let file = OpenOptions::new()
         .append(true)
@@ -303,107 +287,5 @@ fn begin(folder: &Path, number: u64) -> io::Result<Arc<File>> {
     Ok(Arc::new(file))
 }
 
-/// Reads one segment into the catalog and cuts off its torn end.
-fn recover(path: &Path, number: u64, catalog: &mut Catalog<Place>) -> io::Result<Segment> {
-    let bytes = fs::read(path)?;
-    let mut segment = Segment {
-        number,
-        ..Segment::default()
-    };
-    let mut at = 0;
-    loop {
-        match frame::next(&bytes[at..]) {
-            Next::Frame(frame) => {
-                segment.traces.push(frame.meta.seq);
-                let place = Place {
-                    segment: number,
-                    at: (at + frame.content.start) as u64,
-                    len: frame.content.len(),
-                };
-                at += frame.content.end;
-                catalog.insert(frame.meta, place);
-            }
-            Next::Empty => break,
-            Next::Torn => {
-                let lost = bytes.len() - at;
-                tracing::warn!(
-                    segment = number,
-                    lost,
-                    "a segment of traces has a torn end, which is cut off"
-                );
-                OpenOptions::new().write(true).open(path)?.set_len(at as u64)?;
-                break;
-            }
-        }
-    }
-    segment.size = at as u64;
-    Ok(segment)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::meta::{New, Stamp};
-    use api_types::ArtifactKind;
-
-    fn append(packs: &Packs, seq: u64, content: &[u8]) -> Result<ArtifactId, PutError> {
-        let new = New {
-            kind: ArtifactKind::Trace,
-            media_type: "application/json",
-            tags: Vec::new(),
-            content,
-        };
-        let stamp = Stamp {
-            now_ms: seq,
-            unix_ms: 0,
-        };
-        let meta = Meta::new(id_of(content), &new, seq, stamp);
-        packs.append(meta, content).map(|put| put.meta.info.id)
-    }
-
-    /// REQ-TRACE-MISSED.
-    #[test]
-    fn a_full_disk_loses_the_trace_it_is_told_of_and_no_other() {
-        let folder = tempfile::tempdir().unwrap();
-        let packs = Packs::open(folder.path(), 1 << 20).unwrap();
-        let before = append(&packs, 0, b"before").unwrap();
-        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        packs.log().file = Arc::new(full);
-        let error = append(&packs, 1, b"lost").unwrap_err();
-        assert!(matches!(error, PutError::DiskFull), "{error:?}");
-        assert!(packs.get(&id_of(b"lost")).unwrap().is_none());
-        let after = append(&packs, 2, b"after").unwrap();
-        let again = Packs::open(folder.path(), 1 << 20).unwrap();
-        for packs in [&packs, &again] {
-            assert_eq!(packs.get(&before).unwrap().unwrap().1, b"before");
-            assert_eq!(packs.get(&after).unwrap().unwrap().1, b"after");
-            assert_eq!(packs.len(), 2);
-        }
-    }
-
-    /// REQ-ARTIFACT-RETENTION.
-    #[test]
-    fn the_oldest_segment_makes_room_and_an_aged_one_goes() {
-        let folder = tempfile::tempdir().unwrap();
-        let packs = Packs::open(folder.path(), 16 << 10).unwrap();
-        let ids: Vec<_> = (0..40)
-            .map(|n| append(&packs, n, &[n as u8; 900]).unwrap())
-            .collect();
-        packs.sync();
-        let disk: u64 = fs::read_dir(folder.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().metadata().unwrap().len())
-            .sum();
-        assert!(disk <= 16 << 10, "{disk}");
-        assert!(packs.get(&ids[0]).unwrap().is_none() && packs.get(&ids[39]).unwrap().is_some());
-        let kept = packs.len();
-        assert_eq!(packs.expire(38), kept - 1);
-        packs.sync();
-        assert_eq!(packs.list(&Filter::default(), 9).len(), 1);
-        assert_eq!(
-            fs::read_dir(folder.path()).unwrap().count(),
-            1,
-            "only the last segment is needed"
-        );
-    }
-}
+mod tests;

@@ -1,26 +1,31 @@
 //! What the daemon keeps beside tasks: artifacts of clients and the traces of tasks. Owns the store, the clock that their
 //! age counts in, and what is told when something cannot be kept. Without a state directory there is none of it.
 
+mod families;
+mod files;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api_types::artifact::ArtifactTag;
 use api_types::{ArtifactId, ArtifactKind, TaskRequest};
-use artifact_store::{ArtifactStore, Filter, GetError, Meta, New, PutError, Stamp, Stored};
+use artifact_store::{Filter, GetError, Meta, New, PutError, Stored};
 use config_schema::{Auth, TraceText};
 use memchr::memmem::Finder;
-use narration_core::{Narration, wall};
-use prometheus::{IntCounterVec, Opts, Registry};
+use narration_core::Narration;
+use prometheus::Registry;
 use secrecy::{ExposeSecret as _, SecretString};
-use task_journal::{KeptClock, StateDir};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+pub use files::Files;
+
 use crate::story::ACTOR;
 use crate::trace::Trace;
+use families::Families;
 
 /// Between a trace and its way to the disk: what a power cut may cost.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -42,49 +47,6 @@ pub struct Options {
     pub trace_input: TraceText,
     /// What a trace says of the output.
     pub trace_output: TraceText,
-}
-
-/// The files, opened before anything is served.
-#[derive(Debug)]
-pub struct Files {
-    dir: Arc<StateDir>,
-    store: ArtifactStore,
-    clock: KeptClock,
-}
-
-impl Files {
-    /// Opens them and sweeps what a crash has left.
-    ///
-    /// # Errors
-    /// The folder or a file in it cannot be used.
-    pub fn open(dir: &Arc<StateDir>, options: &Options) -> Result<Self, artifact_store::OpenError> {
-        let folder = dir.artifacts();
-        let clock = KeptClock::open(folder.join("clock.json"));
-        Ok(Self {
-            dir: Arc::clone(dir),
-            store: ArtifactStore::open(&folder, options.limits, clock.now_ms())?,
-            clock,
-        })
-    }
-
-    /// Brings everything to the disk. Blocks for as long as the disk does.
-    pub fn close(&self) {
-        self.store.sync();
-        self.save_clock();
-    }
-
-    fn save_clock(&self) {
-        if let Err(error) = self.clock.save() {
-            tracing::warn!(%error, "the clock of the artifacts cannot be saved; they are kept a little longer");
-        }
-    }
-
-    fn stamp(&self) -> Stamp {
-        Stamp {
-            now_ms: self.clock.now_ms(),
-            unix_ms: wall::unix_ms(),
-        }
-    }
 }
 
 /// Most artifacts that are taken in at a time, each in memory: with the default bounds 264 MiB.
@@ -265,7 +227,7 @@ impl Artifacts {
 
     /// A task ends without a trace. Told once until one can be kept again.
     pub(crate) fn missed(&self, reason: &'static str, why: &impl std::fmt::Display) {
-        self.families.missed.with_label_values(&[reason]).inc();
+        self.families.missed(reason);
         if !self.failing.swap(true, Ordering::Relaxed) {
             let human = "A task ends without a trace: it cannot be kept.";
             Narration::new(ACTOR, "trace", &"artifacts", human)
@@ -348,53 +310,4 @@ fn finders(token: &SecretString) -> Vec<Finder<'static>> {
         finders.push(Finder::new(escaped).into_owned());
     }
     finders
-}
-
-struct Families {
-    stored: IntCounterVec,
-    removed: IntCounterVec,
-    missed: IntCounterVec,
-}
-
-impl Families {
-    /// Registers the families with every value of their labels.
-    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let family = |name: &str, help: &str, label: &str, values: &[&str]| {
-            let family = IntCounterVec::new(Opts::new(name, help), &[label])?;
-            registry.register(Box::new(family.clone()))?;
-            for value in values {
-                family.with_label_values(&[value]);
-            }
-            Ok::<_, prometheus::Error>(family)
-        };
-        let kinds: Vec<&str> = ArtifactKind::ALL.iter().map(|kind| kind.as_str()).collect();
-        Ok(Self {
-            stored: family(
-                "artifacts_stored_total",
-                "Artifacts stored, traces included",
-                "artifact_kind",
-                &kinds,
-            )?,
-            removed: family(
-                "artifacts_removed_total",
-                "Artifacts removed to keep to a bound",
-                "bound",
-                &["age", "size"],
-            )?,
-            missed: family(
-                "traces_missed_total",
-                "Tasks that ended without a trace",
-                "cause",
-                &["disk_full", "io", "secret", "size"],
-            )?,
-        })
-    }
-
-    fn stored(&self, kind: ArtifactKind) {
-        self.stored.with_label_values(&[kind.as_str()]).inc();
-    }
-
-    fn removed(&self, bound: &str, count: usize) {
-        self.removed.with_label_values(&[bound]).inc_by(count as u64);
-    }
 }
