@@ -85,11 +85,8 @@ impl State {
     /// # Errors
     /// The journal cannot be written.
     pub fn flush(&self) -> anyhow::Result<()> {
-        let journal = self.journal.iter();
-        journal
-            .map(|journal| journal.flush())
-            .collect::<Result<(), _>>()
-            .context("the tasks of the journal cannot be taken up")
+        let flushed = self.journal.iter().try_for_each(|journal| journal.flush());
+        flushed.context("the tasks of the journal cannot be taken up")
     }
 
     /// Writes out what waits. Blocks for as long as the disk does.

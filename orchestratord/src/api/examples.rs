@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::openapi::path::{Operation, ParameterBuilder};
-use utoipa::openapi::{Content, OpenApi, PathItem, RefOr};
+use utoipa::openapi::{Content, OpenApi, RefOr};
+
+use super::common_answers::operations;
 
 const EXAMPLES: &str = include_str!("../../../contracts/openapi/examples.json");
 
@@ -35,18 +37,6 @@ pub(super) fn add(document: &mut OpenApi) {
             }
         }
     }
-}
-
-fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
-    let all = [
-        ("GET", &mut item.get),
-        ("POST", &mut item.post),
-        ("PUT", &mut item.put),
-        ("PATCH", &mut item.patch),
-        ("DELETE", &mut item.delete),
-    ];
-    all.into_iter()
-        .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
 fn show(operation: &mut Operation, example: &Example) {

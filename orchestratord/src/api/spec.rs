@@ -40,8 +40,7 @@ pub fn data() -> OpenApiRouter<AppState> {
         .routes(routes!(explain::explain))
         .routes(routes!(stream::open))
         .routes(routes!(sessions::show, sessions::end));
-    let document = std::mem::take(routes.get_openapi_mut());
-    *routes.get_openapi_mut() = complete(document);
+    complete(routes.get_openapi_mut());
     routes
 }
 
@@ -63,8 +62,7 @@ pub fn control() -> OpenApiRouter<AppState> {
         .routes(routes!(ops::healthz))
         .routes(routes!(ops::readyz))
         .routes(routes!(ops::openapi));
-    let document = std::mem::take(routes.get_openapi_mut());
-    *routes.get_openapi_mut() = complete(document);
+    complete(routes.get_openapi_mut());
     routes
 }
 
@@ -76,10 +74,10 @@ pub fn whole() -> Document {
     document
 }
 
-fn complete(mut document: Document) -> Document {
-    common_answers::describe(&mut document);
-    examples::add(&mut document);
-    formats::respell(document)
+fn complete(document: &mut Document) {
+    common_answers::describe(document);
+    examples::add(document);
+    formats::respell(document);
 }
 
 fn described(mut document: Document) -> Document {
