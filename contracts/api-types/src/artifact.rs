@@ -193,6 +193,7 @@ pub struct ArtifactRequest {
     /// What it is.
     pub kind: ArtifactKind,
     /// The content itself; not empty.
+    #[schema(min_length = 1)]
     pub content: String,
     /// utf8 unless said otherwise.
     #[serde(default)]
@@ -291,9 +292,11 @@ pub struct ArtifactQuery {
     pub kind: Option<ArtifactKind>,
     /// Where the page before ended: its `next_cursor`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(pattern = "^[0-9]{1,18}$")]
     pub cursor: Option<String>,
     /// Most artifacts of the page; the daemon's own bound holds as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
 }
 
