@@ -40,6 +40,8 @@ pub(crate) enum Section {
     Short,
     /// Receipts with the journal on.
     Admission,
+    /// Clients that never read.
+    Silent,
     /// Resident memory.
     Memory,
     /// The placement decision.
@@ -109,8 +111,8 @@ mod tests {
 
     #[test]
     fn all_sections_unless_some_are_named() {
-        assert_eq!(options("bench").sections().count(), 8);
-        assert_eq!(options("bench --full").sections().count(), 9);
+        assert_eq!(options("bench").sections().count(), 9);
+        assert_eq!(options("bench --full").sections().count(), 10);
         let some: Vec<_> = options("bench --only short --only paced").sections().collect();
         assert_eq!(some, [Section::Paced, Section::Short]);
     }

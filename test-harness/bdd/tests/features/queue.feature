@@ -43,6 +43,14 @@ Feature: The queue is bounded, fair and honest
     Then the first task's stream ends with error "QUEUE_FULL_DROP_LRU"
     And the other tasks are "queued"
 
+  # ORCH-3107
+  Scenario: A deadline that passes while the task waits
+    Given a GPU box with pools "gpu0" and "gpu1" of 1 slot each and queue settings "capacity = 10"
+    And the engines pace their tokens
+    And "gpu0" and "gpu1" are busy with long tasks
+    When I submit a task of 4 tokens with a deadline of 400 ms
+    Then its stream ends with finish reason "deadline" after 0 tokens
+
   # ORCH-3253
   Scenario: A batch task that has waited long enough takes turns
     Given a GPU box with pools "gpu0" and "gpu1" of 1 slot each and queue settings "batch_max_wait_ms = 100"

@@ -45,6 +45,20 @@ impl Target {
         self.watch(connection, job, stamps, |_| Ok(())).await
     }
 
+    /// Asks for `job` and reads nothing of its stream.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub(crate) async fn open(&self, connection: &mut Connection, job: &Job) -> Result<()> {
+        match &self.dialect {
+            Dialect::Tasks => open_task(connection, job).await,
+            Dialect::Completion(template) => {
+                let head = connection.post("/completion", &job.completion(template)).await?;
+                expect_stream(connection, &head).await
+            }
+        }
+    }
+
     /// Runs `job` to its end and shows `seen` the tokens after each read.
     ///
     /// # Errors
@@ -58,12 +72,11 @@ impl Target {
     ) -> Result<Heard> {
         match &self.dialect {
             Dialect::Tasks => {
-                open_task(connection, job).await?;
+                self.open(connection, job).await?;
                 read::to_the_end(connection, TaskCheck::new(job.tokens, stamps), seen).await
             }
-            Dialect::Completion(template) => {
-                let head = connection.post("/completion", &job.completion(template)).await?;
-                expect_stream(connection, &head).await?;
+            Dialect::Completion(_) => {
+                self.open(connection, job).await?;
                 read::to_the_end(connection, CompletionCheck::new(job.tokens, stamps), seen).await
             }
         }

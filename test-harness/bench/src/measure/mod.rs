@@ -8,6 +8,7 @@ mod memory;
 mod paced;
 mod quiet;
 mod short;
+mod silent;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,7 @@ pub(crate) async fn measure(section: Section, ground: &Ground, scale: Scale) -> 
         Section::Bulk => bulk::measure(ground, scale).await,
         Section::Short => short::measure(ground, scale).await,
         Section::Admission => admission::measure(ground, scale).await,
+        Section::Silent => silent::measure(ground, scale).await,
         Section::Memory => memory::measure(ground, scale).await,
         Section::Decide => decide::measure(scale),
         Section::Honest => honest::measure(ground, scale).await,
