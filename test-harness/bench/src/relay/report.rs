@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::load::MODEL;
 
-/// The engine's context per slot, tokens: what it was trained with.
-const CTX: u32 = 32_768;
+/// The engine's context per slot, tokens: the longest stream of any measurement fits.
+const CTX: u32 = 1 << 20;
 
 /// A node with one pool, one ready replica and so many slots.
 ///
