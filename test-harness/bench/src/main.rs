@@ -55,6 +55,7 @@ fn run(options: &Options) -> Result<Verdict> {
     let folder = out.join("run");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     let ground = Ground {
+        durability: options.durability.clone(),
         binaries,
         folder,
         cpus,

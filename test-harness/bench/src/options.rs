@@ -17,6 +17,9 @@ pub(crate) struct Options {
     /// Only this measurement; may be given several times.
     #[arg(long, value_name = "NAME")]
     only: Vec<Section>,
+    /// What the orchestrator keeps: its own setting of this name.
+    #[arg(long, value_name = "MODE", default_value = "process", value_parser = ["off", "process", "strict"])]
+    pub(crate) durability: String,
     /// End with status 1 if a target is missed.
     #[arg(long)]
     pub(crate) check: bool,

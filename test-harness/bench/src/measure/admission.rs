@@ -26,7 +26,7 @@ pub(super) async fn measure(ground: &Ground, scale: Scale) -> Result<Findings> {
     engine
         .change_script(&json!({"first_token_delay_ms": STANDSTILL_MS}))
         .await?;
-    let each = scale.pick(50, 200);
+    let each = scale.pick(25, 50);
     let (mut per_admission, mut p99) = (Vec::new(), Vec::new());
     for _ in 0..scale.repeats() {
         // A fresh one each time: the tasks of the run before would still wait.

@@ -20,6 +20,8 @@ pub(crate) use nginx::version as nginx_version;
 /// What every started program needs to know.
 #[derive(Debug)]
 pub(crate) struct Ground {
+    /// The orchestrator's `durability`.
+    pub(crate) durability: String,
     /// The folder of the built programs.
     pub(crate) binaries: PathBuf,
     /// For configurations and logs.

@@ -42,6 +42,7 @@ pub(super) async fn start(ground: &Ground, engine: SocketAddr, slots: u32) -> Re
         .env_clear()
         .env("ORCHD_ADDR", "127.0.0.1:0")
         .env("ORCHD_STATE_DIR", &state)
+        .env("ORCHD_DURABILITY", &ground.durability)
         .arg("--config")
         .arg(&config);
     let child = Child::start(
