@@ -10,6 +10,7 @@
 
 pub mod encode;
 mod reader;
+mod slots;
 mod store;
 
 use std::future::poll_fn;

@@ -14,7 +14,7 @@ use http_util::wait::Alarm;
 use tokio::time::Instant;
 
 use super::TaskLog;
-use super::store::Next;
+use super::slots::Next;
 
 /// A comment line: keeps proxies and dead-peer detection awake, invisible to SSE clients.
 const HEARTBEAT: &[u8] = b":\n\n";

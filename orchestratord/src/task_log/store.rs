@@ -1,4 +1,4 @@
-//! The data of a task log behind its lock: segments of encoded frames, readers' cursors, wakers.
+//! The data of a task log behind its lock: segments of encoded frames, and where each reader is in them.
 
 use std::io;
 use std::sync::Arc;
@@ -7,12 +7,13 @@ use std::task::Waker;
 use adapter_api::TokenBatch;
 use api_types::{TaskEvent, TokenKind};
 use bytes::{Bytes, BytesMut};
-use http_front::{Mark, Sent};
+use http_front::Sent;
 use memchr::memmem;
 use task_journal::{Recorder, RunRecord, Transcripts};
 use tokio::time::Instant;
 
 use super::encode::FrameId;
+use super::slots::{Cursor, Next, Output, ReaderSlot, Wakers};
 use super::{Epilogue, TakenUp, encode};
 use crate::artifacts::Artifacts;
 use crate::trace::{Ending, Trace};
@@ -62,64 +63,6 @@ struct Segment {
     count: u64,
     /// Whether every number has a frame of its own (a micro-batch has one for all).
     separate: bool,
-}
-
-/// Where a reader is: the next segment, and the bytes of it to skip.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Cursor {
-    segment: usize,
-    skip: usize,
-}
-
-#[derive(Debug, Default)]
-struct ReaderSlot {
-    attached: bool,
-    detached_slow: bool,
-    cursor: Cursor,
-    waker: Option<Waker>,
-    output: Option<Output>,
-}
-
-/// What a reader has taken goes out over a connection, up to a mark.
-#[derive(Debug, Clone)]
-pub(super) struct Output {
-    pub(super) connection: Sent,
-    pub(super) upto: Mark,
-}
-
-impl Output {
-    fn is_sent(&self) -> bool {
-        self.connection.has_reached(self.upto)
-    }
-}
-
-/// What a reader finds.
-#[derive(Debug)]
-pub(super) enum Next {
-    Data(Bytes),
-    Wait,
-    End,
-}
-
-/// Wakers to call after the lock is released. Nearly always one reader.
-#[derive(Debug, Default)]
-pub(super) struct Wakers {
-    first: Option<Waker>,
-    rest: Vec<Waker>,
-}
-
-impl Wakers {
-    fn push(&mut self, waker: Option<Waker>) {
-        match (waker, &self.first) {
-            (Some(waker), None) => self.first = Some(waker),
-            (Some(waker), Some(_)) => self.rest.push(waker),
-            (None, _) => {}
-        }
-    }
-
-    pub(super) fn wake(self) {
-        self.first.into_iter().chain(self.rest).for_each(Waker::wake);
-    }
 }
 
 #[derive(Debug, Default)]
