@@ -45,7 +45,7 @@ impl Dispatcher {
             Narration::new(ACTOR, "deregistration", node, "A node leaves.").emit();
         }
         self.forget_gone_pools();
-        self.show_devices();
+        self.show_nodes();
         self.dirty = true;
         known
     }
@@ -54,7 +54,7 @@ impl Dispatcher {
     pub(super) fn sweep_nodes(&mut self, now: Instant) {
         let silent = self.fleet.sweep(now, self.options.stale_after);
         if !silent.is_empty() {
-            self.show_devices();
+            self.show_nodes();
         }
         for node in silent {
             Narration::new(
@@ -83,7 +83,7 @@ impl Dispatcher {
             self.planner.estimator.loaded(&pool, &model, took_ms);
         }
         self.forget_gone_pools();
-        self.show_devices();
+        self.show_nodes();
         self.dirty = true;
         DesiredState {
             heartbeat_interval_ms: self.options.heartbeat_interval.as_millis() as u64,

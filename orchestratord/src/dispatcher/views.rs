@@ -249,8 +249,14 @@ impl Dispatcher {
         }
     }
 
+    /// What a report changes at once: what the GPUs do, and what the models' engines hold.
+    pub(super) fn show_nodes(&mut self) {
+        self.show_devices();
+        self.show_models(Instant::now());
+    }
+
     /// The GPUs below the pools of the nodes that are heard of, as they reported them last.
-    pub(super) fn show_devices(&mut self) {
+    fn show_devices(&mut self) {
         let mut readings = BTreeMap::new();
         let nodes = self.fleet.node_statuses(Instant::now());
         for node in nodes.iter().filter(|node| node.live) {
