@@ -53,11 +53,11 @@ fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
 }
 
 fn document(plane: Plane) -> anyhow::Result<String> {
-    let routes = match plane {
+    let document = match plane {
         Plane::Data => spec::data(),
         Plane::Control => spec::control(),
     };
-    Ok(routes.into_openapi().to_yaml()?)
+    Ok(document.to_yaml()?)
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {

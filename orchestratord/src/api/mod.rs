@@ -59,7 +59,7 @@ pub struct AppState {
 
 /// All routes.
 pub fn router(state: AppState) -> Router {
-    let (data, _) = spec::data().split_for_parts();
-    let (control, _) = spec::control().split_for_parts();
+    let (data, _) = spec::data_routes().split_for_parts();
+    let (control, _) = spec::control_routes().split_for_parts();
     data.merge(control).with_state(state)
 }

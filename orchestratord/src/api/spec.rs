@@ -30,24 +30,20 @@ struct Data;
 struct Control;
 
 /// Routes of the data plane.
-#[must_use]
-pub fn data() -> OpenApiRouter<AppState> {
-    let mut routes = OpenApiRouter::with_openapi(described(Data::openapi()))
+pub(super) fn data_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(described(Data::openapi()))
         .routes(routes!(tasks::submit, tasks::list))
         .routes(routes!(tasks::show))
         .routes(routes!(tasks::cancel))
         .routes(routes!(explain::decision))
         .routes(routes!(explain::explain))
         .routes(routes!(stream::open))
-        .routes(routes!(sessions::show, sessions::end));
-    complete(routes.get_openapi_mut());
-    routes
+        .routes(routes!(sessions::show, sessions::end))
 }
 
 /// Routes of the control plane.
-#[must_use]
-pub fn control() -> OpenApiRouter<AppState> {
-    let mut routes = OpenApiRouter::with_openapi(described(Control::openapi()))
+pub(super) fn control_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(described(Control::openapi()))
         .routes(routes!(artifacts::put, artifacts::list))
         .routes(routes!(artifacts::show))
         .routes(routes!(control::capabilities))
@@ -61,23 +57,36 @@ pub fn control() -> OpenApiRouter<AppState> {
         .routes(routes!(ops::metrics))
         .routes(routes!(ops::healthz))
         .routes(routes!(ops::readyz))
-        .routes(routes!(ops::openapi));
-    complete(routes.get_openapi_mut());
-    routes
+        .routes(routes!(ops::openapi))
+}
+
+/// The document of the data plane.
+#[must_use]
+pub fn data() -> Document {
+    complete(data_routes())
+}
+
+/// The document of the control plane.
+#[must_use]
+pub fn control() -> Document {
+    complete(control_routes())
 }
 
 /// The document of both planes, as `GET /openapi.json` serves it.
 #[must_use]
 pub fn whole() -> Document {
-    let mut document = data().into_openapi();
-    document.merge(control().into_openapi());
+    let mut document = data();
+    document.merge(control());
     document
 }
 
-fn complete(document: &mut Document) {
-    common_answers::describe(document);
-    examples::add(document);
-    formats::respell(document);
+/// What only a reader of the document needs, not who serves the routes.
+fn complete(routes: OpenApiRouter<AppState>) -> Document {
+    let mut document = routes.into_openapi();
+    common_answers::describe(&mut document);
+    examples::add(&mut document);
+    formats::respell(&mut document);
+    document
 }
 
 fn described(mut document: Document) -> Document {
@@ -99,7 +108,7 @@ mod tests {
     /// ORCH-3980.
     #[test]
     fn placement_overrides_are_part_of_the_contract() {
-        let document = data().into_openapi();
+        let document = data();
         let schemas = document.components.unwrap().schemas;
         for name in ["PlacementMode", "PlacementOverrides"] {
             assert!(schemas.contains_key(name), "{name}");

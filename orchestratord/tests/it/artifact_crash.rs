@@ -2,7 +2,7 @@
 //! was answered or named.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,7 +13,7 @@ use test_harness_support::wait::{Look, wait_for};
 use tokio::task::JoinSet;
 
 use crate::crash_cycles::digits;
-use crate::fixture::{Fixture, LIMIT, fast, task};
+use crate::fixture::{Fixture, LIMIT, fast, files, task};
 
 /// Kills of one run; `cargo xtask crash` builds it with more.
 const CYCLES: usize = match option_env!("ARTIFACT_CYCLES") {
@@ -47,19 +47,6 @@ async fn store_until_gone(
         answered.fetch_add(1, Ordering::SeqCst);
     }
     mine
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(self::files(&path));
-        } else {
-            files.push(path);
-        }
-    }
-    files
 }
 
 async fn cycle(fixture: &mut Fixture, number: usize, all: &mut BTreeMap<String, String>) {

@@ -1,12 +1,10 @@
 //! ORCH-3613, invariant I13: planted secrets are found nowhere the daemon writes: logs at their most talkative, metrics,
 //! streams, error bodies, its command line, the disk.
 
-use std::path::Path;
-
 use serde_json::json;
 use test_harness_support::http1::{self, Answer, Call};
 
-use crate::fixture::{Fixture, fast, task};
+use crate::fixture::{Fixture, fast, files, task};
 
 /// Every secret of this test has this in it.
 const CANARY: &str = "c4nary";
@@ -43,22 +41,6 @@ fn assert_clean(place: &str, text: &str) {
 
 fn said(answer: &Answer) -> String {
     format!("{:?}\n{}", answer.head.headers, answer.text())
-}
-
-/// Every file below, as text.
-fn files(folder: &Path, seen: &mut Vec<(String, String)>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files(&path, seen);
-        } else {
-            let bytes = std::fs::read(&path).unwrap();
-            seen.push((
-                path.display().to_string(),
-                String::from_utf8_lossy(&bytes).into_owned(),
-            ));
-        }
-    }
 }
 
 #[tokio::test]
@@ -99,10 +81,10 @@ async fn planted_secrets_are_found_nowhere() {
         "the log is not at its most talkative: {logs}"
     );
     assert_clean("the log", &logs);
-    let mut seen = Vec::new();
-    files(&fixture.state(), &mut seen);
+    let seen = files(&fixture.state());
     assert!(seen.len() > 1, "{seen:?}");
-    for (path, text) in seen {
-        assert_clean(&path, &text);
+    for path in seen {
+        let bytes = std::fs::read(&path).unwrap();
+        assert_clean(&path.display().to_string(), &String::from_utf8_lossy(&bytes));
     }
 }

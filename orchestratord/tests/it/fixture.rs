@@ -1,7 +1,7 @@
 //! An orchestrator process and a node that this test plays: it registers pools whose engines are
 //! scripted engines inside the test.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -234,6 +234,20 @@ fn patiently(config: &str) -> String {
     } else {
         format!("{PATIENT}{config}")
     }
+}
+
+/// Every file below a folder.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
 }
 
 pub(crate) fn write_config(folder: &TempDir, text: &str) -> PathBuf {

@@ -9,10 +9,7 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// The documents with the names of their files.
 pub(crate) fn documents() -> [(&'static str, OpenApi); 2] {
-    [
-        ("data.yaml", spec::data().into_openapi()),
-        ("control.yaml", spec::control().into_openapi()),
-    ]
+    [("data.yaml", spec::data()), ("control.yaml", spec::control())]
 }
 
 /// One operation.

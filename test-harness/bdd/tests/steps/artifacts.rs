@@ -1,32 +1,15 @@
 //! What clients store, and the traces of tasks.
 
 use anyhow::{Context as _, ensure};
-use cucumber::{given, then, when};
+use cucumber::{then, when};
 use serde_json::{Value, json};
 use test_harness_support::http1::Call;
 use test_harness_support::stream_check::Terminal;
 use test_harness_support::system::System;
 use test_harness_support::wait::{Look, wait_for};
 
-use super::gpu_box::two_pools;
 use super::submit::PROMPT;
 use crate::world::{PATIENCE, StepResult, World};
-
-#[given(
-    expr = "a GPU box with pools {string} and {string} of {int} slot(s) each and artifact settings {string}"
-)]
-async fn start_box(
-    world: &mut World,
-    first: String,
-    second: String,
-    slots: u32,
-    settings: String,
-) -> StepResult {
-    let config = format!("[orchestratord.artifacts]\n{settings}\n");
-    Ok(world
-        .start(two_pools(&first, &second, slots).config(&config))
-        .await?)
-}
 
 #[when(expr = "I store a {string} saying {string} with the tag {string}")]
 async fn store(world: &mut World, kind: String, content: String, tag: String) -> StepResult {

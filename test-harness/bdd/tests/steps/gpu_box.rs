@@ -1,5 +1,6 @@
 //! The GPU box: two pools, how busy they are, how they come back.
 
+use anyhow::anyhow;
 use cucumber::{given, then, when};
 use serde_json::{Value, json};
 use test_harness_support::http1::Call;
@@ -43,6 +44,27 @@ pub(super) fn two_pools(first: &str, second: &str, slots: u32) -> Plan {
 #[given(expr = "a GPU box with pools {string} and {string} of {int} slot(s) each")]
 async fn start_box(world: &mut World, first: String, second: String, slots: u32) -> StepResult {
     Ok(world.start(two_pools(&first, &second, slots)).await?)
+}
+
+#[given(
+    expr = "a GPU box with pools {string} and {string} of {int} slot(s) each and {word} settings {string}"
+)]
+async fn start_with_settings(
+    world: &mut World,
+    first: String,
+    second: String,
+    slots: u32,
+    of: String,
+    settings: String,
+) -> StepResult {
+    let table = match of.as_str() {
+        "queue" => "queue",
+        "session" => "sessions",
+        "artifact" => "artifacts",
+        other => return Err(anyhow!("no table has {other} settings").into()),
+    };
+    let table = format!("[orchestratord.{table}]\n{}\n", settings.replace(", ", "\n"));
+    start(world, [&first, &second], slots, &table).await
 }
 
 /// Starts a box with further tables in its configuration.

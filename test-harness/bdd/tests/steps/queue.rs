@@ -1,28 +1,13 @@
 //! Bounds, classes and estimates of the queue; what is told about waiting.
 
 use anyhow::Context as _;
-use cucumber::{given, then, when};
+use cucumber::{then, when};
 use futures_util::future::join_all;
 use serde_json::Value;
 use test_harness_support::http1::{Answer, Call};
 
-use super::gpu_box;
 use super::submit::{self, Placement};
 use crate::world::{PATIENCE, StepResult, Task, Viewer, World, wait_status};
-
-#[given(
-    expr = "a GPU box with pools {string} and {string} of {int} slot(s) each and queue settings {string}"
-)]
-async fn start_with_queue(
-    world: &mut World,
-    first: String,
-    second: String,
-    slots: u32,
-    settings: String,
-) -> StepResult {
-    let queue = format!("[orchestratord.queue]\n{}\n", settings.replace(", ", "\n"));
-    gpu_box::start(world, [&first, &second], slots, &queue).await
-}
 
 #[when(expr = "I submit {int} interactive tasks of {int} tokens at once")]
 async fn submit_many(world: &mut World, count: usize, tokens: u32) -> StepResult {

@@ -12,22 +12,6 @@ use super::submit::{self, Placement};
 use crate::world::{PATIENCE, StepResult, World};
 
 #[given(
-    expr = "a GPU box with pools {string} and {string} of {int} slot(s) each and session settings {string}"
-)]
-async fn start_box(
-    world: &mut World,
-    first: String,
-    second: String,
-    slots: u32,
-    settings: String,
-) -> StepResult {
-    let config = format!("[orchestratord.sessions]\n{settings}\n");
-    Ok(world
-        .start(two_pools(&first, &second, slots).config(&config))
-        .await?)
-}
-
-#[given(
     expr = "a GPU box with pools {string} and {string} of {int} slot(s) each and at most {int} tasks at once and {int} a minute"
 )]
 async fn start_limited(
