@@ -1,17 +1,16 @@
 //! Files that are there whole or not at all, also after a power cut. Readable by their owner only.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use owned_folder::{PRIVATE_FILE, private_dir};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
-const PRIVATE_DIR: u32 = 0o700;
-pub(crate) const PRIVATE_FILE: u32 = 0o600;
 /// Between two looks at what is written: large enough that hashing dominates.
 const CHUNK: usize = 64 << 10;
 
@@ -20,7 +19,7 @@ pub(crate) fn folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(path)?;
+    private_dir(path)?;
     path.parent().map_or(Ok(()), sync_folder)
 }
 

@@ -282,7 +282,7 @@ fn begin(folder: &Path, number: u64) -> io::Result<Arc<File>> {
     let file = OpenOptions::new()
         .append(true)
         .create(true)
-        .mode(files::PRIVATE_FILE)
+        .mode(owned_folder::PRIVATE_FILE)
         .open(path_of(folder, number))?;
     Ok(Arc::new(file))
 }

@@ -1,48 +1,22 @@
 //! The folder that one pool-managerd owns: its lock, its engines' keys, its digest cache. Nobody else writes
 //! there, and two managers never share one.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use api_types::{PoolId, ReplicaId};
-use rustix::fs::{FlockOperation, flock};
+pub use owned_folder::FolderError as StateDirError;
+use owned_folder::{OwnedFolder, PRIVATE_FILE};
 use secrecy::{ExposeSecret, SecretString};
 
 /// The opened folder. The lock is held as long as this lives.
 #[derive(Debug)]
-pub struct StateDir {
-    root: PathBuf,
-    _lock: File,
-}
+pub struct StateDir(OwnedFolder);
 
-/// Why the folder cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StateDirError {
-    /// It cannot be made or entered.
-    #[error("state directory {} cannot be used", path.display())]
-    Unusable {
-        /// The folder or file.
-        path: PathBuf,
-        /// The operating system's reason.
-        #[source]
-        source: io::Error,
-    },
-    /// Another manager has it.
-    #[error("state directory {} is in use by another pool-managerd{holder}", path.display())]
-    Locked {
-        /// The folder.
-        path: PathBuf,
-        /// ` (pid 17)`, where it is known.
-        holder: String,
-    },
-}
-
-/// Readable, writable and enterable by the owner only: the folder holds engine keys.
-const PRIVATE_DIR: u32 = 0o700;
-/// Readable and writable by the owner only.
-const PRIVATE_FILE: u32 = 0o600;
+/// Who owns it.
+const OWNER: &str = "pool-managerd";
 
 impl StateDir {
     /// Makes the folder where it is not there yet, and takes its lock.
@@ -50,41 +24,19 @@ impl StateDir {
     /// # Errors
     /// [`StateDirError`].
     pub fn open(root: &Path) -> Result<Self, StateDirError> {
-        let unusable = |path: &Path| {
-            let path = path.to_owned();
-            |source| StateDirError::Unusable { path, source }
-        };
-        private_dir(root).map_err(unusable(root))?;
-        let root = root.canonicalize().map_err(unusable(root))?;
-        let path = root.join("lock");
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(PRIVATE_FILE)
-            .open(&path)
-            .map_err(unusable(&path))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(StateDirError::Locked {
-                path: root,
-                holder: holder(&mut lock),
-            });
-        }
-        sign(&mut lock).map_err(unusable(&path))?;
-        Ok(Self { root, _lock: lock })
+        OwnedFolder::open(root, OWNER).map(Self)
     }
 
     /// Where model files are looked for that a pool names by a relative path.
     #[must_use]
     pub fn models(&self) -> PathBuf {
-        self.root.join("models")
+        self.0.path().join("models")
     }
 
     /// The digest cache.
     #[must_use]
     pub fn digests(&self) -> PathBuf {
-        self.root.join("digests.json")
+        self.0.path().join("digests.json")
     }
 
     /// The private folder of one replica's engines.
@@ -92,15 +44,8 @@ impl StateDir {
     /// # Errors
     /// When it cannot be made.
     pub fn engine_dir(&self, pool: &PoolId, replica: &ReplicaId) -> Result<PathBuf, StateDirError> {
-        let path = self
-            .root
-            .join("engines")
-            .join(pool.as_str())
-            .join(replica.as_str());
-        match private_dir(&path) {
-            Ok(()) => Ok(path),
-            Err(source) => Err(StateDirError::Unusable { path, source }),
-        }
+        let name = Path::new("engines").join(pool.as_str()).join(replica.as_str());
+        self.0.folder(name)
     }
 }
 
@@ -121,24 +66,6 @@ pub fn write_key(path: &Path, key: &SecretString) -> io::Result<()> {
         .open(path)?;
     file.write_all(key.expose_secret().as_bytes())?;
     file.write_all(b"\n")
-}
-
-fn private_dir(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(path)
-}
-
-fn sign(lock: &mut File) -> io::Result<()> {
-    lock.set_len(0)?;
-    lock.rewind()?;
-    write!(lock, "{}", std::process::id())
-}
-
-fn holder(lock: &mut File) -> String {
-    let mut pid = String::new();
-    match lock.read_to_string(&mut pid) {
-        Ok(1..) if pid.bytes().all(|b| b.is_ascii_digit()) => format!(" (pid {pid})"),
-        _ => String::new(),
-    }
 }
 
 #[cfg(test)]

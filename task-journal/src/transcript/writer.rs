@@ -8,13 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use api_types::TaskId;
+use owned_folder::PRIVATE_FILE;
 
 use super::recover::path_of;
 
 /// Segments are small beside the bound of all, so that dropping one frees a small part.
 const SEGMENTS: u64 = 16;
-/// Readable and writable by the owner only: these are people's texts.
-const PRIVATE_FILE: u32 = 0o600;
 
 #[derive(Debug)]
 pub(super) struct Writer {
