@@ -12,6 +12,9 @@ const PRIVATE_DIR: u32 = 0o700;
 /// Mode of a file that its owner only may read and write.
 pub const PRIVATE_FILE: u32 = 0o600;
 
+/// The file in the folder that its owner locks.
+const LOCK: &str = "lock";
+
 /// The opened folder. The lock is held as long as this lives.
 #[derive(Debug)]
 pub struct OwnedFolder {
@@ -59,7 +62,7 @@ impl OwnedFolder {
     pub fn open(path: &Path, owner: &'static str) -> Result<Self, FolderError> {
         private_dir(path).map_err(FolderError::unusable(path))?;
         let path = path.canonicalize().map_err(FolderError::unusable(path))?;
-        let name = path.join("lock");
+        let name = path.join(LOCK);
         let mut lock = private_file(&name).map_err(FolderError::unusable(&name))?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             let holder = holder(&mut lock);
@@ -73,6 +76,12 @@ impl OwnedFolder {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file whose lock is held.
+    #[must_use]
+    pub fn lock_file(&self) -> PathBuf {
+        self.path.join(LOCK)
     }
 
     /// A private folder below it, made where it is not there yet.

@@ -1,26 +1,30 @@
 //! From the configuration to the node's pools: resolves paths, makes the watched files, the replicas and
 //! their engines' command lines. Starts the actors; decides nothing at run time.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use api_types::ReplicaId;
 use api_types::model_ref::{ModelRef, ModelRefKind};
 use config_schema::{Environment, Pool as PoolConfig, PoolManagerd};
 use secrecy::SecretString;
 
-use crate::engine::command::{EngineMode, EngineSpec};
-use crate::engine::output::RingLimits;
+use crate::engine::command::{EngineMode, EngineSpec, fingerprint};
+use crate::engine::shim::LogLimits;
 use crate::facts::{FileWatcher, Location, Role, WatchedFile};
 use crate::pool::{Pool, PoolSpec};
+use crate::replica::custody::{Custody, Inheritance, NodeCustody};
 use crate::replica::machine::LifePolicy;
 use crate::replica::{ReplicaHandle, ReplicaOptions, RestartPolicy, Shared};
 use crate::state_dir::{StateDir, StateDirError};
+use crate::story;
 
 /// Variables an engine inherits: where programs and libraries are, where caches may be, and the language.
 const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "LD_LIBRARY_PATH"];
 
 /// Most bytes kept of each line that `log_lines` allows, on average; single lines may be longer.
-const BYTES_PER_LINE: usize = 512;
+const BYTES_PER_LINE: u64 = 512;
 
 /// Makes pools, and the watchers of their files on the side.
 #[derive(Debug)]
@@ -29,6 +33,9 @@ pub struct Assembly<'a> {
     environment: &'a Environment,
     state: &'a StateDir,
     shared: &'a Shared,
+    node: NodeCustody,
+    inheritance: Inheritance,
+    reserved: Arc<BTreeMap<String, u64>>,
     files: Vec<(Location, Role, WatchedFile)>,
     watchers: Vec<FileWatcher>,
 }
@@ -36,13 +43,17 @@ pub struct Assembly<'a> {
 impl<'a> Assembly<'a> {
     /// An assembly of nothing yet.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         config: &'a PoolManagerd,
         environment: &'a Environment,
         state: &'a StateDir,
         shared: &'a Shared,
+        node: NodeCustody,
     ) -> Self {
         Self {
+            inheritance: Inheritance::new(state.engines(), node.clone()),
+            reserved: Arc::new(reserved(config)),
+            node,
             config,
             environment,
             state,
@@ -52,13 +63,17 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// Every pool of the configuration, and the watchers to run.
+    /// Every pool of the configuration, and the watchers to run. Engines of an earlier run are taken over where they
+    /// are still wanted; the others are ended before this returns, so that what they hold is free.
     ///
     /// # Errors
     /// When a replica's folder cannot be made.
     pub fn pools(mut self) -> Result<(Vec<Pool>, Vec<FileWatcher>), StateDirError> {
         let configured = self.config.pools.iter();
         let pools = configured.map(|pool| self.pool(pool)).collect::<Result<_, _>>()?;
+        for trouble in self.inheritance.end_the_rest() {
+            story::left_behind(&trouble);
+        }
         Ok((pools, self.watchers))
     }
 
@@ -71,7 +86,7 @@ impl<'a> Assembly<'a> {
             .map(|index| self.replica(config, index, &binary, &model))
             .collect::<Result<_, _>>()?;
         Ok(Pool {
-            spec: spec(config),
+            spec: spec(config, &self.reserved),
             model,
             binary,
             replicas,
@@ -94,30 +109,38 @@ impl<'a> Assembly<'a> {
     }
 
     fn replica(
-        &self,
+        &mut self,
         config: &PoolConfig,
         index: u32,
         binary: &WatchedFile,
         model: &WatchedFile,
     ) -> Result<ReplicaHandle, StateDirError> {
         let id = replica_id(index);
-        let options = ReplicaOptions {
+        let engine = self.engine(config);
+        let custody = Arc::new(Custody {
             dir: self.state.engine_dir(&config.id, &id)?,
+            fingerprint: fingerprint(&engine, &config.binary, config.model.as_str()),
+            secrets: config.env.values().cloned().collect(),
+            log: LogLimits {
+                lines: self.config.log_lines.get(),
+                file_bytes: self.config.log_lines.get() as u64 * BYTES_PER_LINE,
+            },
+            grace: config.stop_grace_ms.duration(),
+            node: self.node.clone(),
+        });
+        let options = ReplicaOptions {
+            legacy: self.inheritance.take(&custody),
+            custody,
             pool: config.id.clone(),
             id,
             engine_kind: config.engine,
             model: config.model_id.clone(),
-            engine: self.engine(config),
-            secrets: config.env.values().cloned().collect(),
+            engine,
             binary: binary.clone(),
             model_file: model.clone(),
             life: life(config),
             health_interval: config.health_interval_ms.duration(),
-            grace: config.stop_grace_ms.duration(),
-            ring: RingLimits {
-                lines: self.config.log_lines.get(),
-                bytes: self.config.log_lines.get() * BYTES_PER_LINE,
-            },
+            watchdog: config.watchdog_ms.duration(),
         };
         Ok(ReplicaHandle::spawn(options, self.shared.clone()))
     }
@@ -162,13 +185,24 @@ fn devices(config: &PoolConfig) -> Vec<String> {
         .collect()
 }
 
-fn spec(config: &PoolConfig) -> PoolSpec {
+/// Bytes to be left free, by GPU.
+fn reserved(config: &PoolManagerd) -> BTreeMap<String, u64> {
+    let each = config.gpus.iter();
+    each.map(|gpu| (gpu.uuid.as_str().to_owned(), gpu.keep_free_mib.get() as u64 * MIB))
+        .collect()
+}
+
+const MIB: u64 = 1 << 20;
+
+fn spec(config: &PoolConfig, reserved: &Arc<BTreeMap<String, u64>>) -> PoolSpec {
     PoolSpec {
         id: config.id.clone(),
         engine: config.engine,
         model_id: config.model_id.clone(),
         model_ref: config.model.clone(),
+        model_sha256: config.model_sha256.as_ref().map(ToString::to_string),
         devices: devices(config),
+        reserved: Arc::clone(reserved),
         workloads: config.workloads.clone(),
         ctx: config.ctx.get_u32(),
         deterministic: is_deterministic(config),

@@ -12,6 +12,7 @@ use config_schema::{DEFAULT_PLACES, Environment, Loaded, Overrides, load};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::daemon::{self, Ended};
+use crate::engine::shim;
 use crate::trouble::chain;
 
 /// The daemon could not start or run.
@@ -112,6 +113,9 @@ impl From<Flags> for Overrides {
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(status) = shim::dispatch(std::env::args_os().skip(1)) {
+        return status;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -1,9 +1,10 @@
 //! The daemon as a whole: what is started in which order, and what is stopped in which order. Owns every
 //! task.
 //!
-//! Start: signals, lock, bind, GPUs, pools, loops. Stop: not ready any more, engines end (with grace), last
-//! report, HTTP last, so that an orchestrator can still ask for an engine's last lines. A second signal kills
-//! the engines and returns.
+//! Start: signals, lock, bind, GPUs, pools (with the engines of an earlier run), loops. Stop: not ready any more, engines
+//! are left running for the next run, or end with grace where the configuration says so; last report; HTTP last, so that
+//! an orchestrator can still ask for an engine's last lines. A second signal returns at once, and kills the engines
+//! where they would have been ended.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth_min::BindRefusal;
-use config_schema::{Config, Environment};
+use config_schema::{Config, Environment, PoolManagerd};
 use http_front::shutdown::{StopSignal, signals};
 use http_front::{BindError, Front, Limits, Listener};
 use llama_orch_client::{ClientConfig, ClientError, OrchestratorClient};
@@ -26,18 +27,20 @@ use uuid::Uuid;
 
 use crate::assemble::Assembly;
 use crate::changes::Changes;
-use crate::engine::probe;
+use crate::engine::probe::Clients;
 use crate::facts::{DigestCache, FileWatcher};
-use crate::gpu::{GpuState, NvmlGpus, Sampler, SamplerOptions};
+use crate::gpu::{GpuState, GpuWatch, NvmlGpus, Sampler, SamplerOptions};
 use crate::http::{ApiState, router};
 use crate::link::{Link, Sequence};
 use crate::metrics::Metrics;
 use crate::pool::{Pools, Wishes};
 use crate::reconcile::{Pulse, Reconciler};
 use crate::replica::Shared;
+use crate::replica::custody::NodeCustody;
 use crate::report::{Identity, Reporter};
 use crate::state_dir::{StateDir, StateDirError};
 use crate::story::{self, ACTOR};
+use crate::{cgroups, procfs};
 
 /// How the GPUs are looked at: a lost one is noticed within the sum, and a hung driver is told from a slow
 /// one.
@@ -91,6 +94,9 @@ pub enum StartError {
         /// The URL.
         url: String,
     },
+    /// The kernel's view of processes.
+    #[error("/proc cannot be read")]
+    Proc(#[source] io::Error),
     /// The probe thread.
     #[error("the NVML probe thread cannot be started")]
     Probe(#[source] io::Error),
@@ -117,7 +123,7 @@ pub async fn run(config: &Config, environment: &Environment) -> Result<Ended, St
     tokio::select! {
         biased;
         signal = signals.immediate() => {
-            engines.kill().await;
+            engines.abandon().await;
             Ok(Ended::AtOnce(signal))
         }
         () = daemon.serve(stopping) => Ok(Ended::Orderly),
@@ -125,25 +131,44 @@ pub async fn run(config: &Config, environment: &Environment) -> Result<Ended, St
 }
 
 /// Everything that runs engines.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Engines {
+    /// Whether they outlive the daemon.
+    kept: bool,
     tasks: TaskTracker,
     kill: CancellationToken,
+    leave: CancellationToken,
 }
 
 impl Engines {
-    fn shared(&self) -> Result<Shared, StartError> {
+    fn new(kept: bool) -> Self {
+        Self {
+            kept,
+            tasks: TaskTracker::new(),
+            kill: CancellationToken::new(),
+            leave: CancellationToken::new(),
+        }
+    }
+
+    fn shared(&self, gpus: GpuWatch, metrics: Metrics, changes: Changes) -> Result<Shared, StartError> {
         Ok(Shared {
-            client: probe::client()?,
-            changes: Changes::default(),
-            metrics: Metrics::new()?,
+            clients: Clients::new()?,
+            gpus,
+            changes,
+            metrics,
             tasks: self.tasks.clone(),
             kill: self.kill.clone(),
+            leave: self.leave.clone(),
         })
     }
 
-    async fn kill(&self) {
-        self.kill.cancel();
+    /// Nobody wants to wait.
+    async fn abandon(&self) {
+        if self.kept {
+            self.leave.cancel();
+        } else {
+            self.kill.cancel();
+        }
         self.tasks.close();
         // Whatever the kernel has not freed by then, it frees after this process is gone.
         let _gone_or_going = timeout(KILLED, self.tasks.wait()).await;
@@ -176,12 +201,14 @@ impl Daemon {
         let listener = Listener::bind(node.addr.get())?;
         announce(listener.local_addr());
 
-        let (engines, loops) = (Engines::default(), Loops::default());
-        let shared = engines.shared()?;
-        let (metrics, changes) = (&shared.metrics, &shared.changes);
-        let gpus = loops.sample(node.nvml_library.as_deref(), &shared)?;
-        let (assembled, watchers) = Assembly::new(node, environment, &state, &shared).pools()?;
-        loops.watch(watchers, &state, changes);
+        let (engines, loops) = (Engines::new(node.keep_engines), Loops::default());
+        let (metrics, changes) = (Metrics::new()?, Changes::default());
+        let gpu_watch = loops.sample(node.nvml_library.as_deref(), &metrics, &changes)?;
+        let gpus = gpu_watch.states();
+        let shared = engines.shared(gpu_watch, metrics.clone(), changes.clone())?;
+        let (assembled, watchers) =
+            Assembly::new(node, environment, &state, &shared, custody(node, &state)?).pools()?;
+        loops.watch(watchers, &state, &changes);
         let (wishes, wished) = watch::channel(Wishes::new());
         let pools = Pools::new(assembled, wished);
         story::started(pools.iter().count());
@@ -208,10 +235,10 @@ impl Daemon {
                 sequence,
                 pools,
                 gpus,
-                metrics: metrics.clone(),
+                metrics,
                 stopping,
             },
-            link: loops.tasks.spawn(link.run(changes.clone(), link_stop.clone())),
+            link: loops.tasks.spawn(link.run(changes, link_stop.clone())),
             link_stop,
             listener,
             front,
@@ -228,8 +255,12 @@ impl Daemon {
         let serving = http_front::serve(self.listener, router, self.limits, closing.clone());
         let stop = async {
             stopping.cancelled().await;
-            story::stopping();
-            pools.shut_down().await;
+            story::stopping(self.engines.kept);
+            if self.engines.kept {
+                self.engines.leave.cancel();
+            } else {
+                pools.shut_down().await;
+            }
             self.link_stop.cancel();
             // A link that has failed has nothing left to say.
             let _said_or_failed = self.link.await;
@@ -253,13 +284,14 @@ impl Loops {
     fn sample(
         &self,
         library: Option<&Path>,
-        shared: &Shared,
-    ) -> Result<watch::Receiver<GpuState>, StartError> {
+        metrics: &Metrics,
+        changes: &Changes,
+    ) -> Result<GpuWatch, StartError> {
         let library = library.unwrap_or_else(|| Path::new(NVML_LIBRARY));
         let source = Box::new(NvmlGpus::new(library.to_owned()));
         let (sampler, gpus) = Sampler::start(source, SAMPLING).map_err(StartError::Probe)?;
-        let (metrics, changes) = (shared.metrics.clone(), shared.changes.clone());
-        let latest = gpus.clone();
+        let (metrics, changes) = (metrics.clone(), changes.clone());
+        let latest = gpus.states();
         let observe = move |after: &GpuState| {
             metrics.gpus_sampled(after);
             let before = latest.borrow();
@@ -298,6 +330,15 @@ impl Loops {
 fn announce(addr: SocketAddr) {
     let mut stdout = io::stdout().lock();
     let _read_or_gone = writeln!(stdout, "listening http://{addr}").and_then(|()| stdout.flush());
+}
+
+fn custody(node: &PoolManagerd, state: &StateDir) -> Result<NodeCustody, StartError> {
+    Ok(NodeCustody {
+        owner_lock: state.lock(),
+        adopt_within: node.adopt_within_ms.duration(),
+        cgroups: cgroups::delegated(),
+        boot_id: procfs::boot_id().map_err(StartError::Proc)?,
+    })
 }
 
 fn identity(config: &Config, bound: SocketAddr) -> Identity {

@@ -7,6 +7,6 @@ pub mod listener;
 pub mod output;
 pub mod probe;
 pub mod process;
+pub mod shim;
 
 mod lines;
-mod ring;

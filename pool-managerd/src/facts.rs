@@ -2,6 +2,7 @@
 //! digests. Each file is watched by two loops of its own, so that a disk that hangs delays nothing else.
 
 mod digest;
+mod gguf;
 mod watcher;
 
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ pub struct FileIdentity {
 }
 
 /// The files one start of an engine uses.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Inputs {
     /// The model file.
     pub model: Option<FileIdentity>,
@@ -85,6 +86,8 @@ pub enum Presence {
         path: PathBuf,
         /// Which version.
         identity: FileIdentity,
+        /// What of a model has to be on GPUs at least, bytes, where its header tells.
+        weights: Option<u64>,
     },
 }
 

@@ -1,26 +1,26 @@
-//! What the node's GPUs are and how they fare: one trait, its NVML implementation, and the sampler that keeps
-//! a hanging driver away from the daemon. Reads only; no CUDA context is ever opened.
+//! What the node's GPUs are and how they fare: one trait, its NVML implementation, the sampler that keeps a hanging
+//! driver away from the daemon, what errors mean, and the proof that an engine is where it must be. Reads only; no
+//! CUDA context is ever opened.
 
+mod condition;
 mod nvml;
+pub mod residency;
 mod sampler;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use api_types::link::NodeReport;
-use api_types::pool::{DriverReport, GpuReport};
+use api_types::pool::{DriverReport, GpuProcess, GpuReport};
 
 pub use nvml::NvmlGpus;
-pub use sampler::{Sampler, SamplerOptions};
+pub use sampler::{Answer, Desk, GpuWatch, Sampler, SamplerOptions};
 
-/// Where the daemon learns about GPUs. A call may block or never return: it is made on a thread of its own.
+/// Where the daemon learns about GPUs. It runs on a thread of its own: a call may block or never return.
 pub trait Gpus: Send + 'static {
-    /// Everything about every GPU, now.
-    ///
-    /// # Errors
-    /// [`DriverError`] when the driver as a whole does not answer; one broken card is a [`DeviceFault`]
-    /// instead.
-    fn sample(&mut self) -> Result<GpuInventory, DriverError>;
+    /// Answers one question after the other until nobody asks any more: with everything about every GPU, or with a
+    /// [`DriverError`] when the driver as a whole does not answer. One broken card is a [`DeviceFault`] instead.
+    fn serve(&mut self, desk: &Desk);
 }
 
 /// One complete answer of the driver.
@@ -30,8 +30,8 @@ pub struct GpuInventory {
     pub driver: DriverReport,
     /// The cards that answer.
     pub gpus: Vec<GpuReport>,
-    /// UUIDs of the MIG instances on them; a mask may name one instead of a card.
-    pub mig: Vec<String>,
+    /// The MIG instances on them; a mask may name one instead of a card.
+    pub mig: Vec<MigInstance>,
     /// The cards that do not.
     pub faults: Vec<DeviceFault>,
 }
@@ -46,8 +46,51 @@ impl GpuInventory {
     /// The UUIDs a mask may name.
     pub fn uuids(&self) -> impl Iterator<Item = &str> {
         let cards = self.gpus.iter().map(|gpu| gpu.uuid.as_str());
-        cards.chain(self.mig.iter().map(String::as_str))
+        cards.chain(self.mig.iter().map(|instance| instance.uuid.as_str()))
     }
+
+    /// The card of that UUID, or the one that the MIG instance of that UUID is on.
+    #[must_use]
+    pub fn card(&self, uuid: &str) -> Option<&GpuReport> {
+        let instance = self.mig.iter().find(|instance| instance.uuid == uuid);
+        let card = instance.map_or(uuid, |instance| &instance.parent);
+        self.gpus.iter().find(|gpu| gpu.uuid == card)
+    }
+
+    /// Bytes that these processes hold on all cards together; `None` where the driver does not tell.
+    #[must_use]
+    pub fn held_by(&self, ours: impl Fn(u32) -> bool) -> Option<u64> {
+        let processes = self.holders().map(|(_, process)| process);
+        let mut own = processes
+            .filter(|process| ours(process.pid))
+            .map(|process| process.used_bytes);
+        own.try_fold(0_u64, |sum, used| Some(sum.saturating_add(used?)))
+    }
+
+    /// Every program on every card and instance. A driver lists a program of an instance there, not with the card.
+    pub fn holders(&self) -> impl Iterator<Item = (&str, &GpuProcess)> {
+        let cards = self.gpus.iter().map(|gpu| (gpu.uuid.as_str(), &gpu.processes));
+        let instances = self
+            .mig
+            .iter()
+            .map(|instance| (instance.uuid.as_str(), &instance.processes));
+        cards
+            .chain(instances)
+            .flat_map(|(uuid, processes)| processes.iter().map(move |process| (uuid, process)))
+    }
+}
+
+/// A part of a card that looks like a card of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigInstance {
+    /// Its UUID.
+    pub uuid: String,
+    /// The card's.
+    pub parent: String,
+    /// Bytes free.
+    pub memory_free_bytes: u64,
+    /// The programs that hold memory there.
+    pub processes: Vec<GpuProcess>,
 }
 
 /// A card that NVML counts but cannot describe.

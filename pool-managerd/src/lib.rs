@@ -7,6 +7,7 @@
 //! sockets of its engines, and the orchestrator.
 
 pub mod assemble;
+pub mod cgroups;
 pub mod changes;
 pub mod cli;
 pub mod daemon;
@@ -18,6 +19,7 @@ pub mod link;
 pub mod metrics;
 pub mod pool;
 pub mod preflight;
+pub mod procfs;
 pub mod reconcile;
 pub mod replica;
 pub mod report;

@@ -265,6 +265,7 @@ mod tests {
             utilization_percent: Some(7),
             temperature_c: None,
             power_mw,
+            ..GpuReport::default()
         }
     }
 

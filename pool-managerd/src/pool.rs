@@ -28,8 +28,12 @@ pub struct PoolSpec {
     pub model_id: ModelId,
     /// The model.
     pub model_ref: ModelRef,
+    /// `sha256:…` that the model file must have, where the configuration says so.
+    pub model_sha256: Option<String>,
     /// GPU UUIDs.
     pub devices: Vec<String>,
+    /// Bytes to be left free, by GPU.
+    pub reserved: Arc<BTreeMap<String, u64>>,
     /// What it serves; its engines are started for it and asked about it before they count as ready.
     pub workloads: Vec<Workload>,
     /// Context per slot, tokens.
@@ -108,6 +112,26 @@ impl Pools {
     #[must_use]
     pub fn report_of(&self, pool: &Pool) -> PoolReport {
         pool.report(self.drains(&pool.spec.id))
+    }
+
+    /// Whose engine is which process group.
+    #[must_use]
+    pub fn engines(&self) -> BTreeMap<u32, (PoolId, ReplicaId)> {
+        let replicas = self
+            .iter()
+            .flat_map(|pool| pool.replicas.iter().map(move |replica| (pool, replica)));
+        let group = |(pool, replica): (&Pool, &ReplicaHandle)| {
+            let process = replica.view().process?;
+            Some((process.pid, (pool.spec.id.clone(), replica.id().clone())))
+        };
+        replicas.filter_map(group).collect()
+    }
+
+    /// Bytes of a GPU to be left free.
+    #[must_use]
+    pub fn reserved(&self, uuid: &str) -> u64 {
+        let of = |pool: &Pool| pool.spec.reserved.get(uuid).copied();
+        self.iter().find_map(of).unwrap_or(0)
     }
 
     /// Ends every engine; returns when the last is gone.
@@ -229,6 +253,7 @@ fn replica_report(id: &ReplicaId, view: &ReplicaView) -> ReplicaReport {
         started_ms_ago: view.starting_for().map(ms),
         load_ms: view.load_took().map(ms),
         pid: view.process.map(|process| process.pid),
+        gpu_memory_bytes: view.gpu_memory,
         restarts: status.restarts,
         cause: status.unready.as_ref().map(|why| why.cause),
         last_error: status.last_error.clone(),
@@ -248,12 +273,12 @@ pub fn strip_keys(pool: &mut PoolReport) {
 
 /// The last `tail` lines of one start.
 #[must_use]
-pub fn engine_log(pool: &PoolId, replica: &ReplicaId, output: &Output, tail: usize) -> EngineLog {
+pub async fn engine_log(pool: &PoolId, replica: &ReplicaId, output: &Output, tail: usize) -> EngineLog {
     EngineLog {
         pool_id: pool.clone(),
         replica_id: replica.clone(),
         generation: output.generation(),
         exit: output.end(),
-        lines: output.tail(tail),
+        lines: output.tail(tail).await,
     }
 }

@@ -13,7 +13,7 @@ use crate::facts::Presence;
 use crate::gpu::{DriverError, GpuState};
 use crate::metrics::Metrics;
 use crate::pool::{Pool, Pools};
-use crate::preflight;
+use crate::preflight::Gates;
 use crate::replica::machine::{Goal, Wish};
 
 /// Between two rounds that nothing has asked for.
@@ -120,7 +120,20 @@ fn goal(gpus: &GpuState, pool: &Pool, drain: bool, first_looks: FirstLooks) -> O
     if unknown && first_looks == FirstLooks::Awaited {
         return None;
     }
-    let wish = match preflight::check(gpus, &pool.spec.devices, &model, &binary) {
+    let digest = pool
+        .model
+        .identity()
+        .and_then(|identity| pool.model.digest_of(identity));
+    let gates = Gates {
+        gpus,
+        mask: &pool.spec.devices,
+        reserved: &pool.spec.reserved,
+        model: &model,
+        expected_digest: pool.spec.model_sha256.as_deref(),
+        digest: digest.as_deref(),
+        engine: &binary,
+    };
+    let wish = match gates.check() {
         Ok(()) => Wish::Run,
         Err(why) => Wish::Blocked(why),
     };

@@ -3,16 +3,16 @@
 
 mod actor;
 mod budget;
+pub mod custody;
 pub mod machine;
 mod monitor;
+mod watching;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api_types::pool::ReplicaState;
 use api_types::{EngineKind, ModelId, PoolId, ReplicaId};
-use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,10 +22,12 @@ pub use budget::RestartPolicy;
 
 use crate::changes::Changes;
 use crate::engine::command::EngineSpec;
-use crate::engine::output::{Output, RingLimits};
-use crate::engine::probe::endpoint_url;
+use crate::engine::output::Output;
+use crate::engine::probe::{Clients, endpoint_url};
 use crate::facts::WatchedFile;
+use crate::gpu::GpuWatch;
 use crate::metrics::Metrics;
+use custody::{Custody, Legacy};
 use machine::{Goal, LifePolicy, Status};
 
 /// Messages that may wait for an actor. A goal that finds no room is sent again by the next round.
@@ -44,29 +46,29 @@ pub struct ReplicaOptions {
     pub model: ModelId,
     /// What to run.
     pub engine: EngineSpec,
-    /// Configured values that must not appear in any line of its output.
-    pub secrets: Vec<SecretString>,
     /// The engine's binary.
     pub binary: WatchedFile,
     /// The model file.
     pub model_file: WatchedFile,
-    /// Its private folder: keys, and the engine's working directory.
-    pub dir: PathBuf,
+    /// How its engines are kept.
+    pub custody: Arc<Custody>,
+    /// What an earlier run of the daemon has left of it.
+    pub legacy: Legacy,
     /// How it lives.
     pub life: LifePolicy,
     /// Between two looks at the health of a serving engine.
     pub health_interval: Duration,
-    /// Between the polite and the forced end.
-    pub grace: Duration,
-    /// How much of the output is kept.
-    pub ring: RingLimits,
+    /// Between two looks at whether it still generates.
+    pub watchdog: Duration,
 }
 
 /// What all replicas share.
 #[derive(Debug, Clone)]
 pub struct Shared {
-    /// The client that looks at engines.
-    pub client: http_util::Client,
+    /// The clients that look at engines.
+    pub clients: Clients,
+    /// The samples of the GPUs.
+    pub gpus: GpuWatch,
     /// Told of every change of a replica's state.
     pub changes: Changes,
     /// The daemon's families.
@@ -75,6 +77,8 @@ pub struct Shared {
     pub tasks: TaskTracker,
     /// Ends every engine at once, without grace.
     pub kill: CancellationToken,
+    /// Lets every engine run and ends their actors: the next run of the daemon takes them over.
+    pub leave: CancellationToken,
 }
 
 /// What shall happen to a replica.
@@ -95,6 +99,8 @@ pub struct ReplicaView {
     pub process: Option<Process>,
     /// When the latest start was.
     pub started: Option<Instant>,
+    /// What its processes hold on the GPUs, as far as the driver tells.
+    pub gpu_memory: Option<u64>,
     /// How long the latest start took until it was ready.
     pub loaded: Option<Duration>,
     /// The output of the latest start.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::gpu::{GpuState, describe};
 use crate::pool::{Pools, strip_keys};
+use crate::procfs::Stat;
 
 /// Puts reports together. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -53,7 +54,25 @@ impl Reporter {
             pools: self.pools.report(),
         };
         describe(&self.gpus.borrow(), &mut report);
+        self.attribute(&mut report);
         report
+    }
+
+    /// Says whose the programs on the GPUs are, and what is to be left free.
+    fn attribute(&self, report: &mut NodeReport) {
+        let engines = self.pools.engines();
+        for gpu in &mut report.gpus {
+            for process in &mut gpu.processes {
+                let group = Stat::of(process.pid).map(|stat| stat.group);
+                let own = group.and_then(|group| engines.get(&group));
+                process.pool_id = own.map(|(pool, _)| pool.clone());
+                process.replica_id = own.map(|(_, replica)| replica.clone());
+            }
+            let own = gpu.processes.iter().filter(|process| process.pool_id.is_some());
+            let own: u64 = own.filter_map(|process| process.used_bytes).sum();
+            gpu.used_by_others_bytes = gpu.memory_used_bytes.saturating_sub(own);
+            gpu.reserved_bytes = self.pools.reserved(&gpu.uuid);
+        }
     }
 
     /// The full state for anybody else: without keys.

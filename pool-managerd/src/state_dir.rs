@@ -39,6 +39,18 @@ impl StateDir {
         self.0.path().join("digests.json")
     }
 
+    /// The file that this daemon holds a lock on.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.0.lock_file()
+    }
+
+    /// Below it, every replica has a folder.
+    #[must_use]
+    pub fn engines(&self) -> PathBuf {
+        self.0.path().join("engines")
+    }
+
     /// The private folder of one replica's engines.
     ///
     /// # Errors
@@ -66,6 +78,15 @@ pub fn write_key(path: &Path, key: &SecretString) -> io::Result<()> {
         .open(path)?;
     file.write_all(key.expose_secret().as_bytes())?;
     file.write_all(b"\n")
+}
+
+/// Reads what [`write_key`] wrote.
+///
+/// # Errors
+/// The operating system's.
+pub fn read_key(path: &Path) -> io::Result<SecretString> {
+    let text = fs::read_to_string(path)?;
+    Ok(SecretString::from(text.trim_end()))
 }
 
 #[cfg(test)]
@@ -98,7 +119,7 @@ mod tests {
         write_key(&key, &SecretString::from("new")).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&key), mode(&dir)), (0o600, 0o700));
-        assert_eq!(fs::read_to_string(&key).unwrap(), "new\n");
+        assert_eq!(read_key(&key).unwrap().expose_secret(), "new");
     }
 
     #[test]

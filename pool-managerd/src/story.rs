@@ -68,6 +68,12 @@ impl ReplicaStory {
             .engine_version(facts.and_then(|facts| facts.version.as_ref()))
     }
 
+    /// Tells that an engine of an earlier run of the daemon goes on.
+    pub fn taken_over(&self) {
+        let human = "The engine of the daemon's earlier run is taken over".to_owned();
+        self.line("adopt", human, None).emit();
+    }
+
     /// What does not fit into one line of narration.
     fn detail(&self, status: &Status) {
         let trouble = matches!(
@@ -94,7 +100,7 @@ fn scene(status: &Status, took: Option<Duration>) -> Option<(&'static str, Strin
     let seconds = took.unwrap_or_default().as_secs_f64();
     Some(match status.state {
         ReplicaState::Preflight => ("wait", format!("No engine is started: {}", reason(status))),
-        ReplicaState::Starting if status.generation > 1 => {
+        ReplicaState::Starting if status.restarts > 0 => {
             ("restart", "The engine is started again".to_owned())
         }
         ReplicaState::Starting => ("start", "The engine is started".to_owned()),
@@ -134,8 +140,20 @@ pub fn started(pools: usize) {
 }
 
 /// Tells that the daemon has been asked to stop.
-pub fn stopping() {
-    Narration::new(ACTOR, "shut-down", &"node", "Ends its engines and leaves").emit();
+pub fn stopping(keeps_engines: bool) {
+    let human = if keeps_engines {
+        "Leaves; its engines go on serving"
+    } else {
+        "Ends its engines and leaves"
+    };
+    Narration::new(ACTOR, "shut-down", &"node", human).emit();
+}
+
+/// Tells that something of an earlier run's engines still runs.
+pub fn left_behind(trouble: &str) {
+    let human = "Something of an earlier engine cannot be ended";
+    Narration::new(ACTOR, "sweep", &"node", human).error().emit();
+    tracing::error!(trouble, "an engine of an earlier run is left");
 }
 
 /// Tells when the GPUs come and go.
@@ -195,7 +213,7 @@ mod tests {
         Status {
             state,
             unready,
-            ..Machine::new(policy).status(Instant::now())
+            ..Machine::new(policy, 0).status(Instant::now())
         }
     }
 

@@ -30,6 +30,31 @@ impl Unready {
     }
 }
 
+/// What trouble before a start means for an engine that runs already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meanwhile {
+    /// Nothing: it serves on.
+    Serves,
+    /// It takes no new work until the trouble is over.
+    Waits,
+    /// It finishes what it has and takes no new work.
+    Drains,
+    /// It is ended.
+    Ends,
+}
+
+/// What a running engine does about a gate that would not let it start now. A driver that is slow to answer or a model
+/// file that was moved says nothing about an engine that still answers; the state of its GPU does.
+#[must_use]
+pub const fn meanwhile(cause: UnreadyCause) -> Meanwhile {
+    match cause {
+        UnreadyCause::DeviceMissing => Meanwhile::Waits,
+        UnreadyCause::GpuNeedsReset => Meanwhile::Drains,
+        UnreadyCause::GpuUnusable => Meanwhile::Ends,
+        _ => Meanwhile::Serves,
+    }
+}
+
 /// An error with everything below it: `cannot listen: address in use`.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
@@ -56,6 +81,21 @@ pub const fn cure(cause: UnreadyCause) -> &'static str {
         UnreadyCause::Loading => "the model is loading",
         UnreadyCause::LoadTimeout => {
             "raise the pool's load_timeout_ms, or check the disk that holds the model"
+        }
+        UnreadyCause::GpuNeedsReset => {
+            "drain the pools of the GPU, reset it (nvidia-smi --gpu-reset), then restart pool-managerd"
+        }
+        UnreadyCause::GpuUnusable => {
+            "reset the GPU or reboot the host, then restart pool-managerd; check dmesg for Xid lines"
+        }
+        UnreadyCause::EngineNotOnGpu => {
+            "inference runs on GPUs only: use an engine built with CUDA for this GPU, and no argument that moves layers away"
+        }
+        UnreadyCause::VramInsufficient => {
+            "end what else uses the GPU (GET /v1/node lists it), lower its reservation, or use a smaller model"
+        }
+        UnreadyCause::EngineStalled => {
+            "the engine's decode loop hangs: check dmesg for Xid lines, and its last lines"
         }
         UnreadyCause::VramOom => {
             "use a smaller model, less ctx or fewer slots, or free the GPU (nvidia-smi shows who uses it)"

@@ -13,7 +13,13 @@ mod link;
 mod orchestrator;
 #[path = "it/prober.rs"]
 mod prober;
+#[path = "it/residency.rs"]
+mod residency;
+#[path = "it/restart.rs"]
+mod restart;
 #[path = "it/rig.rs"]
 mod rig;
+#[path = "it/shim.rs"]
+mod shim;
 #[path = "it/startup.rs"]
 mod startup;

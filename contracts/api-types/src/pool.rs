@@ -8,8 +8,37 @@ use crate::ids::{EngineId, ModelId, NodeId, PoolId, ReplicaId};
 use crate::model_ref::ModelRef;
 use crate::task::{EngineKind, Workload};
 
+/// Whether a GPU can be worked with, by the errors that its driver has reported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GpuCondition {
+    /// Nothing speaks against it.
+    #[default]
+    Healthy,
+    /// What runs may finish; nothing new is placed there. It needs a reset.
+    NeedsReset,
+    /// Nothing runs there any more. It needs a reset or a reboot.
+    Unusable,
+}
+
+/// A program that holds memory on a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GpuProcess {
+    /// Its process id.
+    pub pid: u32,
+    /// Bytes it holds; absent where the driver does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_bytes: Option<u64>,
+    /// The pool whose engine it is; absent for another program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_id: Option<PoolId>,
+    /// The replica whose engine it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica_id: Option<ReplicaId>,
+}
+
 /// One GPU as NVML shows it. Values NVML does not support on a card are absent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GpuReport {
     /// `GPU-…`; the identity of the card.
     pub uuid: String,
@@ -34,6 +63,35 @@ pub struct GpuReport {
     /// Milliwatts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power_mw: Option<u32>,
+    /// Memory errors corrected since the driver was loaded; absent without ECC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ecc_corrected: Option<u64>,
+    /// Memory errors that could not be corrected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ecc_uncorrected: Option<u64>,
+    /// Whether it can be worked with.
+    #[serde(default)]
+    pub condition: GpuCondition,
+    /// The last Xid error that the driver has reported since the daemon's start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_xid: Option<u64>,
+    /// Bytes that the configuration keeps free of engines.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reserved_bytes: u64,
+    /// Bytes used by other programs than this node's engines.
+    #[serde(default)]
+    pub used_by_others_bytes: u64,
+    /// The programs that hold memory there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<GpuProcess>,
+    /// UUIDs of the instances it is split into (MIG).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mig: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// The NVIDIA driver of a node.
@@ -100,6 +158,16 @@ pub enum UnreadyCause {
     Loading,
     /// The engine did not become healthy within its load deadline.
     LoadTimeout,
+    /// A device of the mask has reported errors: what runs may finish, nothing new is placed there.
+    GpuNeedsReset,
+    /// A device of the mask does no work any more.
+    GpuUnusable,
+    /// The engine's process does not hold the model on exactly the GPUs of its mask.
+    EngineNotOnGpu,
+    /// Other programs leave too little GPU memory for the model.
+    VramInsufficient,
+    /// The engine answers health but does not generate.
+    EngineStalled,
     /// The engine ran out of GPU memory.
     VramOom,
     /// The engine was killed for host memory.
@@ -171,6 +239,9 @@ pub struct ReplicaReport {
     /// Process id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+    /// Bytes its processes hold on the GPUs now; absent while there is no process, or where the driver does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_memory_bytes: Option<u64>,
     /// Starts after the first in the current budget window.
     pub restarts: u32,
     /// Why it is not ready.

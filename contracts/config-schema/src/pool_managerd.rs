@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::bounded::{Count, Ms};
 use crate::environment::node_id_from;
-use crate::text::{BaseUrl, GpuUuid, ListenAddr};
+use crate::text::{BaseUrl, GpuUuid, ListenAddr, Sha256Text};
 
 /// The daemon of a GPU box.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -32,10 +32,28 @@ pub struct PoolManagerd {
     /// service manager), else $XDG_STATE_HOME/llama-orch, else $HOME/.local/state/llama-orch, else
     /// /var/lib/llama-orch.
     pub state_dir: PathBuf,
+    /// Whether engines go on serving when this daemon stops, for the next start to take them over. Default true; false
+    /// ends them with the daemon.
+    pub keep_engines: bool,
+    /// How long an engine may be without this daemon before it ends itself, ms. Default 10 min: long enough for an
+    /// upgrade, short enough not to hold GPU memory for nobody.
+    pub adopt_within_ms: Ms<1_000, 600_000, 86_400_000>,
     /// Last output lines kept per replica. Default 200: a whole engine start at its usual verbosity.
     pub log_lines: Count<10, 200, 10_000>,
+    /// What is to be left of GPUs for other programs.
+    pub gpus: Vec<Reservation>,
     /// The pools.
     pub pools: Vec<Pool>,
+}
+
+/// What is to be left of one GPU.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reservation {
+    /// Its UUID.
+    pub uuid: GpuUuid,
+    /// No engine is started there that would leave less than this free, MiB.
+    pub keep_free_mib: Count<0, 0, 1_048_576>,
 }
 
 impl Default for PoolManagerd {
@@ -47,7 +65,10 @@ impl Default for PoolManagerd {
             node_id: node_id_from(""),
             nvml_library: None,
             state_dir: PathBuf::from("/var/lib/llama-orch"),
+            keep_engines: true,
+            adopt_within_ms: Ms::default(),
             log_lines: Count::default(),
+            gpus: Vec::new(),
             pools: Vec::new(),
         }
     }
@@ -71,6 +92,9 @@ pub struct Pool {
     /// started for just that. Default: completion and chat.
     #[serde(default = "default_workloads")]
     pub workloads: Vec<Workload>,
+    /// SHA-256 that the model file must have, 64 hexadecimal digits. No engine is started with another file.
+    #[serde(default)]
+    pub model_sha256: Option<Sha256Text>,
     /// UUIDs of the GPUs the engine may see; at least one.
     pub devices: Vec<GpuUuid>,
     /// Requests one replica works on at a time. Default 1: every slot costs its own KV cache.
@@ -95,12 +119,15 @@ pub struct Pool {
     #[serde(default, serialize_with = "masked")]
     #[schemars(with = "BTreeMap<String, String>")]
     pub env: BTreeMap<String, SecretString>,
-    /// Longest time from start to health, ms. Default 10 min: a large model from a slow disk.
+    /// Longest time from start to ready without a sign of progress, ms. Default 10 min: a large model from a slow disk.
     #[serde(default)]
     pub load_timeout_ms: Ms<100, 600_000, 7_200_000>,
     /// How often a running engine is asked for its health, ms. Default 1 s.
     #[serde(default)]
     pub health_interval_ms: Ms<20, 1_000, 60_000>,
+    /// How often a serving engine has to show that it still generates, ms, and how long that may take. Default 30 s.
+    #[serde(default)]
+    pub watchdog_ms: Ms<100, 30_000, 3_600_000>,
     /// Time between the polite and the forced stop, ms. Default 10 s.
     #[serde(default)]
     pub stop_grace_ms: Ms<0, 10_000, 300_000>,

@@ -71,6 +71,21 @@ text!(
     GpuUuid(String)
 );
 
+text!(
+    /// A SHA-256 digest: 64 hexadecimal digits, with or without `sha256:`; printed with it, in lower case.
+    Sha256Text(String)
+);
+
+impl FromStr for Sha256Text {
+    type Err = TextError;
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        let fits = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        fits.then(|| Self(format!("sha256:{}", digits.to_ascii_lowercase())))
+            .ok_or_else(|| rule("64 hexadecimal digits, the file's SHA-256"))
+    }
+}
+
 impl ListenAddr {
     /// The address.
     #[must_use]
@@ -196,6 +211,17 @@ impl FromStr for GpuUuid {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn digests_are_64_hexadecimal_digits() {
+        let digest = "AB".repeat(32);
+        let parsed: Sha256Text = digest.parse().unwrap();
+        assert_eq!(parsed.to_string(), format!("sha256:{}", "ab".repeat(32)));
+        assert_eq!(parsed.to_string().parse(), Ok(parsed));
+        for bad in ["", "sha256:", &digest[1..], &"xy".repeat(32)] {
+            assert!(bad.parse::<Sha256Text>().is_err(), "{bad} was accepted");
+        }
+    }
 
     #[test]
     fn listen_addresses_are_ip_and_port() {

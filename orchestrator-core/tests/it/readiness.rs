@@ -18,6 +18,7 @@ fn report(states: &[ReplicaState], draining: bool) -> PoolReport {
         started_ms_ago: None,
         load_ms: None,
         pid: None,
+        gpu_memory_bytes: None,
         restarts: 0,
         cause: None,
         last_error: None,

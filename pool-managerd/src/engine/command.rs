@@ -6,10 +6,12 @@
 //! `GGML_CUDA_ENABLE_UNIFIED_MEMORY`, which would spill into system memory, can never be in the environment.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use api_types::Workload;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
 
 use super::probe::LOOPBACK;
 
@@ -71,21 +73,17 @@ pub struct LaunchParams {
     pub program: PathBuf,
     /// The model file.
     pub model: PathBuf,
-    /// Where it runs.
-    pub dir: PathBuf,
     /// The loopback port to listen on.
     pub port: u16,
     /// The file with the API key.
     pub key_file: PathBuf,
 }
 
-/// Program, arguments and complete environment.
+/// Program, arguments and complete environment. Its folder is the replica's.
 #[derive(Debug, Clone)]
 pub struct EngineCommand {
     /// Executed as it is, without a shell.
     pub program: PathBuf,
-    /// Working directory.
-    pub dir: PathBuf,
     /// Arguments.
     pub args: Vec<OsString>,
     /// Nothing else is inherited.
@@ -120,10 +118,36 @@ pub fn llama_server(spec: &EngineSpec, launch: &LaunchParams) -> EngineCommand {
     args.extend(spec.extra_args.iter().map(OsString::from));
     EngineCommand {
         program: launch.program.clone(),
-        dir: launch.dir.clone(),
         args,
         env: environment(spec),
     }
+}
+
+/// What makes one engine another one: everything of its command but what changes from start to start. A running engine
+/// whose fingerprint is not the configured one any more is not taken over.
+#[must_use]
+pub fn fingerprint(spec: &EngineSpec, program: &Path, model: &str) -> String {
+    let command = llama_server(
+        spec,
+        &LaunchParams {
+            program: program.to_owned(),
+            model: model.into(),
+            port: 0,
+            key_file: PathBuf::new(),
+        },
+    );
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update(bytes.len().to_le_bytes());
+        hash.update(bytes);
+    };
+    part(program.as_os_str().as_bytes());
+    command.args.iter().for_each(|arg| part(arg.as_bytes()));
+    for (name, value) in &command.env {
+        part(name.as_bytes());
+        part(value.expose_secret().as_bytes());
+    }
+    hex::encode(hash.finalize())
 }
 
 /// An input that is embedded or scored must fit into one batch, else the engine refuses it whatever its context; so the
@@ -173,7 +197,6 @@ fn environment(spec: &EngineSpec) -> Vec<(String, SecretString)> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use secrecy::ExposeSecret;
 
     fn spec() -> EngineSpec {
         EngineSpec {
@@ -195,7 +218,6 @@ mod tests {
         LaunchParams {
             program: "/opt/llama-server".into(),
             model: "/models/tiny.gguf".into(),
-            dir: "/state".into(),
             port: 40_001,
             key_file: "/state/key".into(),
         }
@@ -268,6 +290,18 @@ mod tests {
                 "CUDA_DEVICE_ORDER=PCI_BUS_ID"
             ]
         );
+    }
+
+    #[test]
+    fn another_setting_is_another_engine() {
+        let of = |spec: &EngineSpec, model: &str| fingerprint(spec, Path::new("/opt/llama-server"), model);
+        let same = of(&spec(), "file:/m.gguf");
+        assert_eq!(same, of(&spec(), "file:/m.gguf"));
+        let mut other = spec();
+        other.env.push(("LANG".into(), "C".into()));
+        assert_ne!(same, of(&other, "file:/m.gguf"));
+        assert_ne!(same, of(&EngineSpec { slots: 4, ..spec() }, "file:/m.gguf"));
+        assert_ne!(same, of(&spec(), "file:/n.gguf"));
     }
 
     proptest! {

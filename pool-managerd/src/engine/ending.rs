@@ -7,6 +7,8 @@ use std::process::ExitStatus;
 
 use api_types::pool::UnreadyCause;
 
+use super::shim::REFUSAL;
+
 /// How many of the last lines are searched and quoted from. A failing load of llama.cpp writes fewer than
 /// twenty.
 pub const EVIDENCE_LINES: usize = 60;
@@ -45,6 +47,7 @@ pub fn classify(status: ExitStatus, lines: &[String], oom_killed: Option<bool>) 
 /// First match wins: an engine that runs out of GPU memory also says that it could not load the model. The
 /// words are llama.cpp's (common/arg.cpp, ggml-cuda, gguf.cpp, server-http.cpp), all of a row in one line.
 const EVIDENCE: &[(UnreadyCause, &[&str])] = &[
+    (UnreadyCause::EngineMissing, &[REFUSAL]),
     (UnreadyCause::PortTaken, &["couldn't bind HTTP server socket"]),
     (UnreadyCause::VramOom, &["cudaMalloc failed", "out of memory"]),
     (UnreadyCause::VramOom, &["CUDA error", "out of memory"]),

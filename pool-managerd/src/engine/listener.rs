@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::procfs::{self, Stat};
+
 /// `127.0.0.1` as `/proc/net/tcp` writes it.
 const LOOPBACK: &str = "0100007F";
 /// The state `LISTEN` there.
@@ -33,7 +35,7 @@ pub fn who_listens(port: u16, group: u32) -> io::Result<Listener> {
     if listening.is_empty() {
         return Ok(Listener::Nobody);
     }
-    let owned = sockets_of(group)?;
+    let owned = sockets_of(group);
     if listening.iter().any(|row| !owned.contains(&row.inode)) {
         return Ok(Listener::Foreign);
     }
@@ -66,23 +68,10 @@ fn rows(table: &str, port: u16) -> impl Iterator<Item = Row> {
 }
 
 /// The socket inodes that the processes of a group hold. Processes may come and go while this reads.
-fn sockets_of(group: u32) -> io::Result<Vec<u64>> {
-    let mut inodes = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let path = entry?.path();
-        if group_of(&path) == Some(group) {
-            inodes.extend(sockets_in(&path.join("fd")));
-        }
-    }
-    Ok(inodes)
-}
-
-/// The process group in `<path>/stat`: the third field after the command, which may itself hold spaces and
-/// brackets.
-fn group_of(path: &Path) -> Option<u32> {
-    let stat = fs::read_to_string(path.join("stat")).ok()?;
-    let (_, after_command) = stat.rsplit_once(')')?;
-    after_command.split_ascii_whitespace().nth(2)?.parse().ok()
+fn sockets_of(group: u32) -> Vec<u64> {
+    let members = procfs::pids().filter(|pid| Stat::of(*pid).is_some_and(|stat| stat.group == group));
+    let folders = members.map(|pid| Path::new("/proc").join(pid.to_string()).join("fd"));
+    folders.flat_map(|folder| sockets_in(&folder)).collect()
 }
 
 fn sockets_in(fds: &Path) -> Vec<u64> {
@@ -105,7 +94,7 @@ mod tests {
     use std::net::TcpListener;
 
     fn our_group() -> u32 {
-        group_of(Path::new("/proc/self")).unwrap()
+        Stat::of(std::process::id()).unwrap().group
     }
 
     #[test]

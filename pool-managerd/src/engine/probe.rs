@@ -1,6 +1,7 @@
-//! What a running engine says about itself over HTTP: whether it loads, serves, or is not ours at all. Reads
-//! `/health` and, once, `/props` and the route of the pool's workload: all are answered outside the decode loop. `/slots` and `/metrics` are not,
-//! and looking at them often would keep llama.cpp from noticing clients that went away.
+//! What a running engine says about itself over HTTP: whether it loads, serves, or is not ours at all. Reads `/health` and,
+//! once, `/props` and the route of the pool's workload: all are answered outside the decode loop. That the loop turns is
+//! shown by one token, or by `/slots` where slots are busy; neither is asked for often, since it would keep llama.cpp from
+//! noticing clients that went away.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use http_util::{BuildError, Client, ClientOptions, Endpoint, HttpError};
 use secrecy::SecretString;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use url::Url;
 
 use super::command::{EngineMode, EngineSpec};
@@ -24,6 +26,9 @@ pub const LOADING_INTERVAL: Duration = Duration::from_millis(100);
 /// How long an answer may take. The engine answers these routes outside its decode loop, so it answers at
 /// once or is in trouble.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long one token may take at most: the first one of an engine compiles its kernels. Watchdogs are shorter.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What an engine that serves says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,29 +54,47 @@ pub enum Look {
     Foreign,
     /// It answers, but not as it must.
     Wrong(String),
+    /// It answers as it must, but is not where it must be.
+    NotOnGpu(String),
 }
 
 /// Looks at one generation of one engine.
 #[derive(Debug, Clone)]
 pub struct Prober {
     endpoint: Endpoint,
+    patient: Endpoint,
     alias: String,
     mode: EngineMode,
     port: u16,
     group: u32,
 }
 
-/// The client all probers share.
-///
-/// # Errors
-/// When the connector cannot be made.
-pub fn client() -> Result<Client, BuildError> {
-    Client::new(ClientOptions {
-        connect_timeout: ANSWER_TIMEOUT,
-        first_byte_timeout: ANSWER_TIMEOUT,
-        request_timeout: Some(ANSWER_TIMEOUT),
-        ..ClientOptions::default()
-    })
+/// The clients all probers share.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    /// For what is answered at once.
+    quick: Client,
+    /// For what waits for the decode loop.
+    patient: Client,
+}
+
+impl Clients {
+    /// # Errors
+    /// When a connector cannot be made.
+    pub fn new() -> Result<Self, BuildError> {
+        let with = |timeout| {
+            Client::new(ClientOptions {
+                connect_timeout: ANSWER_TIMEOUT,
+                first_byte_timeout: timeout,
+                request_timeout: Some(timeout),
+                ..ClientOptions::default()
+            })
+        };
+        Ok(Self {
+            quick: with(ANSWER_TIMEOUT)?,
+            patient: with(TOKEN_TIMEOUT)?,
+        })
+    }
 }
 
 /// The base URL of an engine on this host.
@@ -86,7 +109,7 @@ impl Prober {
     /// # Errors
     /// When the key cannot be sent in a header.
     pub fn new(
-        client: &Client,
+        clients: &Clients,
         port: u16,
         group: u32,
         spec: &EngineSpec,
@@ -97,7 +120,8 @@ impl Prober {
             rule: "must be a URL",
         })?;
         Ok(Self {
-            endpoint: client.endpoint(base, Some(key))?,
+            endpoint: clients.quick.endpoint(base.clone(), Some(key))?,
+            patient: clients.patient.endpoint(base, Some(key))?,
             alias: spec.alias.clone(),
             mode: spec.mode,
             port,
@@ -202,6 +226,91 @@ impl Prober {
             )),
             Err(other) => Look::Wrong(other.to_string()),
         }
+    }
+}
+
+/// One token, the shortest proof that the whole of an engine works.
+#[derive(Debug, Serialize)]
+struct OneToken {
+    /// Token ids; a text would begin with the model's first token, and leave it in the cache for the first client to find.
+    prompt: [u32; 1],
+    n_predict: u32,
+    stream: bool,
+    /// What clients have in the cache stays there.
+    cache_prompt: bool,
+}
+
+const ONE_TOKEN: OneToken = OneToken {
+    prompt: [0],
+    n_predict: 1,
+    stream: false,
+    cache_prompt: false,
+};
+
+#[derive(Debug, Deserialize)]
+struct Generated {
+    tokens_predicted: u32,
+}
+
+#[derive(Debug, Deserialize)]
+struct Slot {
+    is_processing: bool,
+}
+
+impl Prober {
+    /// Whether the engine computes (ORCH-3421): one token, or one input through the pool's own route.
+    ///
+    /// # Errors
+    /// What it answered instead.
+    pub async fn computes(&self) -> Result<(), String> {
+        let (path, question) = match self.mode {
+            EngineMode::Generate => return self.generates().await,
+            EngineMode::Embed => ("/v1/embeddings", json!({"input": "1"})),
+            EngineMode::Rerank => ("/v1/rerank", json!({"query": "1", "documents": ["1"]})),
+        };
+        let answer = self.patient.post_json::<_, IgnoredAny>(path, &question).await;
+        answer.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    async fn generates(&self) -> Result<(), String> {
+        match self
+            .patient
+            .post_json::<_, Generated>("/completion", &ONE_TOKEN)
+            .await
+        {
+            Ok(Generated {
+                tokens_predicted: 1..,
+            }) => Ok(()),
+            Ok(_) => Err("the engine answers without generating a token".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Whether the decode loop of a serving engine turns, within `limit`: it tells its slots between two steps, and one
+    /// that is idle is asked for a token.
+    ///
+    /// # Errors
+    /// What it did not answer.
+    pub async fn turns(&self, limit: Duration) -> Result<(), String> {
+        let looking = async {
+            let slots: Vec<Slot> = self
+                .patient
+                .get_json("/slots")
+                .await
+                .map_err(|error| error.to_string())?;
+            if slots.iter().any(|slot| slot.is_processing) {
+                return Ok(());
+            }
+            self.computes().await
+        };
+        tokio::time::timeout(limit, looking)
+            .await
+            .unwrap_or_else(|_elapsed| {
+                Err(format!(
+                    "its decode loop has not answered for {} s",
+                    limit.as_secs_f32()
+                ))
+            })
     }
 }
 

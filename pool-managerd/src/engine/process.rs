@@ -1,103 +1,171 @@
-//! One engine process as an operating system object: its process group, its pipes, its end. Owns the child
-//! until it is reaped; nothing of the group outlives the leader.
+//! One engine process as the daemon sees it: started or taken over through its shim, watched until its end. Dropping
+//! one lets it run: an engine ends when it is told to, not when its daemon does.
 //!
-//! The end is seen through a pidfd while the leader is still a zombie, so its id cannot have been given to
-//! anybody else when the rest of the group is killed.
+//! The end is the shim's end, seen through a pidfd: by then the engine is reaped, its log is complete and nothing of
+//! it runs any more. Where the shim itself was killed, the kernel has killed the engine, and the rest is ended here.
 
-use std::io;
+use std::io::{self, BufRead as _, BufReader};
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
-use secrecy::ExposeSecret;
+use rustix::process::Signal;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::process::{ChildStderr, ChildStdout};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::command::EngineCommand;
+use super::shim::{Answer, Exit, Orders, PROGRAM, Record, SHIM, end_remains, read_exit};
+use crate::procfs::ProcessIdentity;
 
-/// A started engine. Dropping it kills its group.
+/// How much longer than its grace a shim may take: it reaps, drains and writes three small files.
+const SHIM_MARGIN: Duration = Duration::from_secs(5);
+
+/// An engine that was started. Must live inside a runtime.
 #[derive(Debug)]
 pub struct EngineProcess {
-    leader: Leader,
-    exited: AsyncFd<OwnedFd>,
-}
-
-/// What a started engine writes.
-#[derive(Debug)]
-pub struct Pipes {
-    /// Standard output.
-    pub stdout: ChildStdout,
-    /// Standard error; llama.cpp logs here.
-    pub stderr: ChildStderr,
+    dir: PathBuf,
+    record: Record,
+    engine: ProcessIdentity,
+    shim: ProcessIdentity,
+    ended: AsyncFd<OwnedFd>,
+    /// Absent for one that another run of the daemon has started.
+    child: Option<Child>,
 }
 
 impl EngineProcess {
-    /// Starts the engine in a process group of its own, with no other environment than the command's. Must be
-    /// called inside a runtime.
+    /// Starts the engine of the replica with that folder. Blocking, for as long as two programs take to start.
     ///
     /// # Errors
-    /// The operating system's, when the program cannot be executed or the process cannot be watched.
-    pub fn spawn(command: &EngineCommand) -> io::Result<(Self, Pipes)> {
-        let child = Command::new(&command.program)
-            .args(&command.args)
-            .env_clear()
-            .envs(
-                command
-                    .env
-                    .iter()
-                    .map(|(name, value)| (name, value.expose_secret())),
-            )
-            .current_dir(&command.dir)
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let mut leader = Leader {
-            group: Pid::from_child(&child),
-            child,
-            reaped: false,
+    /// The operating system's, or what the shim says.
+    pub fn spawn(dir: &Path, orders: &Orders) -> io::Result<Self> {
+        let mut child = shim(dir)?;
+        let told = tell(&mut child, orders);
+        let record = match told.and_then(|()| hear(&mut child)) {
+            Ok(Answer::Started(engine)) => Record {
+                shim: Some(ProcessIdentity::of(child.id())?),
+                engine: Some(engine),
+                ..orders.record.clone()
+            },
+            Ok(Answer::Refused(why)) => return Err(give_up(child, io::Error::other(why))),
+            Err(error) => return Err(give_up(child, error)),
         };
-        let pipes = leader.pipes()?;
-        let pidfd = pidfd_open(leader.group, PidfdFlags::NONBLOCK)?;
-        let exited = watched(pidfd)?;
-        Ok((Self { leader, exited }, pipes))
+        let process = Self::attach(dir, record)?.ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self {
+            child: Some(child),
+            ..process
+        })
     }
 
-    /// The leader's process id, which is also the group's.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.leader.child.id()
-    }
-
-    /// Waits for the leader's end, kills what is left of its group and reaps it. Cancel safe.
+    /// Takes over the engine of a record; `None` when its shim has ended.
     ///
     /// # Errors
-    /// The operating system's, when the process cannot be waited for.
-    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
-        let _still_a_zombie = self.exited.readable().await?;
-        self.leader.kill_group();
-        self.leader.reap()
+    /// When it cannot be watched.
+    pub fn attach(dir: &Path, record: Record) -> io::Result<Option<Self>> {
+        let (Some(shim), Some(engine)) = (record.shim, record.engine) else {
+            return Ok(None);
+        };
+        let Some(handle) = shim.open()? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            dir: dir.to_owned(),
+            record,
+            engine,
+            shim,
+            ended: watched(handle)?,
+            child: None,
+        }))
     }
 
-    /// Asks the group to end, and kills it after `grace`.
+    /// What it was started with.
+    #[must_use]
+    pub const fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The engine's process id, which is also its group's.
+    #[must_use]
+    pub const fn pid(&self) -> u32 {
+        self.engine.pid
+    }
+
+    /// Waits for the end; nothing of the engine runs afterwards. `None`: its shim was killed and could not say how
+    /// the engine ended. Cancel safe.
+    ///
+    /// # Errors
+    /// That something of it is left running.
+    pub async fn wait(&mut self) -> io::Result<Option<Exit>> {
+        let _readable = self.ended.readable().await?;
+        if let Some(child) = &mut self.child {
+            // It has ended: this does not block.
+            let _reaped = child.wait()?;
+        }
+        let start = self.record.start.clone();
+        spawn_blocking(move || end_remains(&start))
+            .await
+            .map_err(io::Error::other)??;
+        Ok(read_exit(&self.dir, self.record.generation))
+    }
+
+    /// Has the engine ended by its shim: politely within `grace`, or at once when there is none. A shim that does not
+    /// answer is killed.
     ///
     /// # Errors
     /// Those of [`EngineProcess::wait`].
-    pub async fn terminate(&mut self, grace: Duration) -> io::Result<ExitStatus> {
-        self.leader.signal_group(Signal::TERM);
-        match timeout(grace, self.wait()).await {
-            Ok(ended) => ended,
-            Err(_elapsed) => {
-                self.leader.kill_group();
-                self.wait().await
-            }
+    pub async fn terminate(&mut self, grace: Duration) -> io::Result<Option<Exit>> {
+        let signal = if grace.is_zero() {
+            Signal::INT
+        } else {
+            Signal::TERM
+        };
+        self.shim.signal(signal)?;
+        if let Ok(ended) = timeout(grace + SHIM_MARGIN, self.wait()).await {
+            return ended;
         }
+        self.shim.signal(Signal::KILL)?;
+        self.wait().await
     }
+}
+
+fn shim(dir: &Path) -> io::Result<Child> {
+    Command::new(PROGRAM)
+        .arg(SHIM)
+        .arg(dir)
+        .env_clear()
+        .current_dir(dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+}
+
+fn tell(child: &mut Child, orders: &Orders) -> io::Result<()> {
+    // Dropped at the end of the statement, which ends the orders.
+    let pipe = child.stdin.take().ok_or_else(no_pipe)?;
+    serde_json::to_writer(pipe, orders).map_err(io::Error::from)
+}
+
+fn hear(child: &mut Child) -> io::Result<Answer> {
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().ok_or_else(no_pipe)?).read_line(&mut line)?;
+    if line.is_empty() {
+        return Err(io::Error::other("its shim ended without an answer"));
+    }
+    serde_json::from_str(&line).map_err(io::Error::from)
+}
+
+fn no_pipe() -> io::Error {
+    io::Error::other("the shim's pipe was not made")
+}
+
+/// A shim whose engine did not start is of no use.
+fn give_up(mut child: Child, error: io::Error) -> io::Error {
+    // Both fail only when it has ended already.
+    let _killed_or_gone = child.kill();
+    let _reaped = child.wait();
+    error
 }
 
 /// Readable once the process has ended.
@@ -107,136 +175,4 @@ impl EngineProcess {
 )]
 fn watched(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(pidfd, Interest::READABLE)
-}
-
-#[derive(Debug)]
-struct Leader {
-    child: Child,
-    group: Pid,
-    reaped: bool,
-}
-
-impl Leader {
-    fn pipes(&mut self) -> io::Result<Pipes> {
-        let taken = || io::Error::other("the engine's pipe was not made");
-        Ok(Pipes {
-            stdout: ChildStdout::from_std(self.child.stdout.take().ok_or_else(taken)?)?,
-            stderr: ChildStderr::from_std(self.child.stderr.take().ok_or_else(taken)?)?,
-        })
-    }
-
-    fn kill_group(&self) {
-        self.signal_group(Signal::KILL);
-    }
-
-    fn signal_group(&self, signal: Signal) {
-        if !self.reaped {
-            // The group has at least the unreaped leader; the only failure left is a leader that changed its
-            // user.
-            let _sent_or_not_ours = kill_process_group(self.group, signal);
-        }
-    }
-
-    /// The leader is a zombie: this does not block.
-    fn reap(&mut self) -> io::Result<ExitStatus> {
-        let status = self.child.wait()?;
-        self.reaped = true;
-        Ok(status)
-    }
-}
-
-impl Drop for Leader {
-    fn drop(&mut self) {
-        if !self.reaped {
-            self.kill_group();
-            // Reaps the leader where the kill is already done; else it stays a zombie until this process
-            // ends.
-            let _gone_or_going = self.child.try_wait();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::process::ExitStatusExt;
-
-    use tokio::io::AsyncReadExt;
-
-    fn shell(script: &str) -> EngineCommand {
-        EngineCommand {
-            program: "/bin/sh".into(),
-            dir: "/".into(),
-            args: vec!["-c".into(), script.into()],
-            env: vec![("ONLY".into(), "this".into())],
-        }
-    }
-
-    const GRACE: Duration = Duration::from_secs(20);
-
-    #[tokio::test]
-    async fn the_environment_is_only_what_was_given() {
-        let (mut process, mut pipes) = EngineProcess::spawn(&shell("exec /usr/bin/env")).unwrap();
-        let mut text = String::new();
-        pipes.stdout.read_to_string(&mut text).await.unwrap();
-        assert!(process.wait().await.unwrap().success());
-        let names: Vec<&str> = text.lines().map(|line| line.split('=').next().unwrap()).collect();
-        let shells_own = ["PWD", "SHLVL", "_", "OLDPWD"];
-        assert!(names.contains(&"ONLY"), "{text}");
-        assert!(
-            names
-                .iter()
-                .all(|name| *name == "ONLY" || shells_own.contains(name)),
-            "{text}"
-        );
-    }
-
-    #[tokio::test]
-    async fn an_end_takes_the_rest_of_the_group_along() {
-        let (mut process, mut pipes) =
-            EngineProcess::spawn(&shell("sleep 600 & echo started; exit 7")).unwrap();
-        assert_eq!(process.wait().await.unwrap().code(), Some(7));
-        let mut rest = String::new();
-        // The orphan held the pipe: its end is the proof that it is gone.
-        pipes.stdout.read_to_string(&mut rest).await.unwrap();
-        assert_eq!(rest, "started\n");
-    }
-
-    #[tokio::test]
-    async fn terminate_lets_a_polite_engine_finish() {
-        let script = "trap 'exit 3' TERM; echo up; while :; do sleep 0.01; done";
-        let (mut process, mut pipes) = EngineProcess::spawn(&shell(script)).unwrap();
-        let mut up = [0; 3];
-        pipes.stdout.read_exact(&mut up).await.unwrap();
-        assert_eq!(process.terminate(GRACE).await.unwrap().code(), Some(3));
-    }
-
-    #[tokio::test]
-    async fn terminate_kills_what_ignores_it() {
-        let script = "trap '' TERM; echo up; while :; do sleep 0.01; done";
-        let (mut process, mut pipes) = EngineProcess::spawn(&shell(script)).unwrap();
-        let mut up = [0; 3];
-        pipes.stdout.read_exact(&mut up).await.unwrap();
-        let status = process.terminate(Duration::from_millis(50)).await.unwrap();
-        assert_eq!(status.signal(), Some(9));
-    }
-
-    #[tokio::test]
-    async fn dropping_kills_the_group() {
-        let (process, mut pipes) = EngineProcess::spawn(&shell("sleep 600 & echo up; sleep 600")).unwrap();
-        let mut up = [0; 3];
-        pipes.stdout.read_exact(&mut up).await.unwrap();
-        drop(process);
-        let mut rest = Vec::new();
-        pipes.stdout.read_to_end(&mut rest).await.unwrap();
-        assert!(rest.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_program_that_is_not_there_is_an_error() {
-        let mut command = shell("");
-        command.program = "/nonexistent/llama-server".into();
-        let error = EngineProcess::spawn(&command).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
-    }
 }

@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Digest, DigestCache, DigestError, FileIdentity, Location, Presence, Role};
+use super::{Digest, DigestCache, DigestError, FileIdentity, Location, Presence, Role, gguf};
 use crate::changes::Changes;
 
 /// Between two looks: an operator who puts a file in place sees the pool start within this time.
@@ -38,6 +38,15 @@ impl WatchedFile {
     pub fn identity(&self) -> Option<FileIdentity> {
         match &*self.presence.borrow() {
             Presence::Present { identity, .. } => Some(*identity),
+            Presence::Unknown | Presence::Missing(_) => None,
+        }
+    }
+
+    /// What of it has to be on GPUs at least, bytes, where its header tells.
+    #[must_use]
+    pub fn weights(&self) -> Option<u64> {
+        match &*self.presence.borrow() {
+            Presence::Present { weights, .. } => *weights,
             Presence::Unknown | Presence::Missing(_) => None,
         }
     }
@@ -105,9 +114,9 @@ impl FileWatcher {
 
 async fn look_again(location: Location, role: Role, presence: watch::Sender<Presence>, changes: &Changes) {
     loop {
-        let target = location.clone();
+        let (target, before) = (location.clone(), presence.borrow().clone());
         // A look that hangs in the kernel holds up this loop only; a second one is never started beside it.
-        let seen = spawn_blocking(move || look(&target, role)).await;
+        let seen = spawn_blocking(move || weighed(look(&target, role), &before, role)).await;
         let seen = seen.unwrap_or_else(|error| Presence::Missing(format!("the look at it failed: {error}")));
         if publish(&presence, seen) {
             changes.announce();
@@ -125,7 +134,7 @@ async fn hash_versions(
 ) {
     // Ends when the other loop does.
     while versions.changed().await.is_ok() {
-        let Presence::Present { path, identity } = versions.borrow_and_update().clone() else {
+        let Presence::Present { path, identity, .. } = versions.borrow_and_update().clone() else {
             continue;
         };
         match digests.digest(&path, identity, stop.clone()).await {
@@ -146,6 +155,30 @@ fn publish<T: PartialEq>(channel: &watch::Sender<T>, value: T) -> bool {
         *present = value;
         differs
     })
+}
+
+/// Adds what a model weighs; its header is read once per version. Blocking.
+fn weighed(mut seen: Presence, before: &Presence, role: Role) -> Presence {
+    if let (
+        Presence::Present {
+            path,
+            identity,
+            weights,
+        },
+        Role::Model,
+    ) = (&mut seen, role)
+    {
+        *weights = match before {
+            Presence::Present {
+                identity: known,
+                weights,
+                ..
+            } if known == identity => *weights,
+            // What is no model the engine will refuse, with its reasons.
+            _ => gguf::offloaded_bytes(path).ok(),
+        };
+    }
+    seen
 }
 
 /// Looks for the file. Blocking.
@@ -182,6 +215,7 @@ fn look_at(path: &Path, role: Role) -> Result<Presence, String> {
     Ok(Presence::Present {
         path: path.to_owned(),
         identity: identity(&metadata),
+        weights: None,
     })
 }
 

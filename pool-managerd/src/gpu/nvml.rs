@@ -1,39 +1,138 @@
-//! NVML through nvml-wrapper: opens the library from a configurable path and reads every card. Owns the only
-//! handle to the driver; after an error the library is opened anew by the next sample.
+//! NVML through nvml-wrapper: opens the library from a configurable path, reads every card, and listens for Xid errors.
+//! Owns the only handle to the driver; after an error the library is opened anew for the next question.
 
 use std::path::{Path, PathBuf};
 
-use api_types::pool::{DriverReport, GpuReport};
-use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
+use api_types::pool::{DriverReport, GpuProcess, GpuReport};
+use nvml_wrapper::bitmasks::event::EventTypes;
+use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError, TemperatureSensor};
+use nvml_wrapper::enums::device::UsedGpuMemory;
+use nvml_wrapper::enums::event::XidError;
 use nvml_wrapper::error::NvmlError;
-use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor};
+use nvml_wrapper::struct_wrappers::device::ProcessInfo;
+use nvml_wrapper::{Device, EventSet, Nvml, cuda_driver_version_major, cuda_driver_version_minor};
 
-use super::{DeviceFault, DriverError, GpuInventory, Gpus};
+use super::condition::Conditions;
+use super::{Desk, DeviceFault, DriverError, GpuInventory, Gpus, MigInstance};
 
 /// The GPUs that `libnvidia-ml` shows.
 pub struct NvmlGpus {
     library: PathBuf,
-    nvml: Option<Nvml>,
+    conditions: Conditions,
 }
 
 impl NvmlGpus {
-    /// Nothing is opened before the first sample.
+    /// Nothing is opened before the first question.
     #[must_use]
-    pub const fn new(library: PathBuf) -> Self {
-        Self { library, nvml: None }
+    pub fn new(library: PathBuf) -> Self {
+        Self {
+            library,
+            conditions: Conditions::default(),
+        }
     }
 }
 
 impl Gpus for NvmlGpus {
+    fn serve(&mut self, desk: &Desk) {
+        while desk.asked() {
+            let ended = match open(&self.library) {
+                Ok(nvml) => Session::new(&nvml, &mut self.conditions).serve(desk),
+                Err(error) => Some(error),
+            };
+            // Without an error, nobody asks any more.
+            let Some(error) = ended else { return };
+            desk.answer(Err(error));
+        }
+    }
+}
+
+/// An opened library. One error of the driver ends it: its handles may be worth nothing any more.
+struct Session<'a> {
+    nvml: &'a Nvml,
+    conditions: &'a mut Conditions,
+    /// Of the cards that tell their Xid errors.
+    events: Vec<EventSet<'a>>,
+}
+
+impl<'a> Session<'a> {
+    fn new(nvml: &'a Nvml, conditions: &'a mut Conditions) -> Self {
+        Self {
+            nvml,
+            conditions,
+            events: xid_events(nvml),
+        }
+    }
+
+    /// Answers the question that has been asked and all that follow; `None` when nobody asks any more.
+    fn serve(mut self, desk: &Desk) -> Option<DriverError> {
+        loop {
+            let inventory = match self.sample() {
+                Ok(inventory) => inventory,
+                Err(error) => return Some(error),
+            };
+            if !desk.answer(Ok(inventory)) || !desk.asked() {
+                return None;
+            }
+        }
+    }
+
     fn sample(&mut self) -> Result<GpuInventory, DriverError> {
-        let nvml = match self.nvml.take() {
-            Some(open) => open,
-            None => open(&self.library)?,
-        };
-        let inventory = inventory(&nvml)?;
-        self.nvml = Some(nvml);
+        let mut inventory = inventory(self.nvml)?;
+        self.hear()?;
+        for card in &mut inventory.gpus {
+            self.conditions.judge(card);
+        }
         Ok(inventory)
     }
+
+    /// Takes in the errors that were reported since the last look, without waiting for more.
+    fn hear(&mut self) -> Result<(), DriverError> {
+        for events in &self.events {
+            hear(events, self.conditions)?;
+        }
+        Ok(())
+    }
+}
+
+fn hear(events: &EventSet<'_>, conditions: &mut Conditions) -> Result<(), DriverError> {
+    for _ in 0..MOST_EVENTS {
+        let event = match events.wait(0) {
+            Ok(event) => event,
+            // A card that is lost tells it when it is asked for itself.
+            Err(NvmlError::Timeout | NvmlError::GpuLost) => return Ok(()),
+            Err(error) => return Err(driver_error("nvmlEventSetWait", error)),
+        };
+        let xid = match event.event_data {
+            Some(XidError::Value(xid)) => xid,
+            Some(XidError::Unknown) => UNKNOWN_XID,
+            None => continue,
+        };
+        if let Ok(uuid) = event.device.uuid() {
+            conditions.xid(&uuid, xid);
+        }
+    }
+    Ok(())
+}
+
+/// A card that reports errors without end is judged by the first of them.
+const MOST_EVENTS: u32 = 64;
+
+/// What NVML writes for an error it cannot name.
+const UNKNOWN_XID: u64 = 999;
+
+/// One set per card, since a card that refuses takes its set along. Cards without such events are left out.
+fn xid_events(nvml: &Nvml) -> Vec<EventSet<'_>> {
+    let cards = 0..nvml.device_count().unwrap_or(0);
+    cards
+        .filter_map(|index| xid_events_of(nvml, index).ok())
+        .collect()
+}
+
+fn xid_events_of(nvml: &Nvml, index: u32) -> Result<EventSet<'_>, NvmlError> {
+    let card = nvml.device_by_index(index)?;
+    let set = nvml.create_event_set()?;
+    card.register_events(EventTypes::CRITICAL_XID_ERROR, set)
+        .map_err(|refused| refused.error)
 }
 
 fn open(library: &Path) -> Result<Nvml, DriverError> {
@@ -72,18 +171,43 @@ fn inventory(nvml: &Nvml) -> Result<GpuInventory, DriverError> {
     Ok(inventory)
 }
 
-fn look_at(nvml: &Nvml, index: u32) -> Result<(GpuReport, Vec<String>), CallError> {
+fn look_at(nvml: &Nvml, index: u32) -> Result<(GpuReport, Vec<MigInstance>), CallError> {
     let device = nvml
         .device_by_index(index)
         .map_err(|error| ("nvmlDeviceGetHandleByIndex", error))?;
-    Ok((card(&device)?, mig_instances(&device)))
+    let mut card = card(&device)?;
+    let instances = mig_instances(&device, &card.uuid);
+    card.mig = instances.iter().map(|instance| instance.uuid.clone()).collect();
+    Ok((card, instances))
 }
 
 /// Cards without MIG refuse the first call; the places of a card with MIG may be partly empty.
-fn mig_instances(device: &Device<'_>) -> Vec<String> {
+fn mig_instances(device: &Device<'_>, parent: &str) -> Vec<MigInstance> {
     let places = device.mig_device_count().unwrap_or(0);
     let instances = (0..places).filter_map(|place| device.mig_device_by_index(place).ok());
-    instances.filter_map(|instance| instance.uuid().ok()).collect()
+    let describe = |instance: Device<'_>| {
+        Some(MigInstance {
+            uuid: instance.uuid().ok()?,
+            parent: parent.to_owned(),
+            memory_free_bytes: instance.memory_info().ok()?.free,
+            processes: processes(&instance).ok()?,
+        })
+    };
+    instances.filter_map(describe).collect()
+}
+
+fn processes(device: &Device<'_>) -> Result<Vec<GpuProcess>, NvmlError> {
+    let listed = optional(device.running_compute_processes())?.unwrap_or_default();
+    let process = |info: ProcessInfo| GpuProcess {
+        pid: info.pid,
+        used_bytes: match info.used_gpu_memory {
+            UsedGpuMemory::Used(bytes) => Some(bytes),
+            UsedGpuMemory::Unavailable => None,
+        },
+        pool_id: None,
+        replica_id: None,
+    };
+    Ok(listed.into_iter().map(process).collect())
 }
 
 fn driver(nvml: &Nvml) -> Result<DriverReport, DriverError> {
@@ -121,7 +245,17 @@ fn card(device: &Device<'_>) -> Result<GpuReport, CallError> {
         temperature_c: optional(device.temperature(TemperatureSensor::Gpu))
             .map_err(named("nvmlDeviceGetTemperature"))?,
         power_mw: optional(device.power_usage()).map_err(named("nvmlDeviceGetPowerUsage"))?,
+        ecc_corrected: ecc(device, MemoryError::Corrected)?,
+        ecc_uncorrected: ecc(device, MemoryError::Uncorrected)?,
+        processes: processes(device).map_err(named("nvmlDeviceGetComputeRunningProcesses"))?,
+        ..GpuReport::default()
     })
+}
+
+/// Since the driver was loaded.
+fn ecc(device: &Device<'_>, kind: MemoryError) -> Result<Option<u64>, CallError> {
+    optional(device.total_ecc_errors(kind, EccCounter::Volatile))
+        .map_err(|error| ("nvmlDeviceGetTotalEccErrors", error))
 }
 
 /// Consumer cards and MIG parents lack some readings; only a card that is lost or needs a reset is an error
@@ -166,8 +300,7 @@ mod tests {
 
     #[test]
     fn a_missing_library_names_the_path_and_the_cure() {
-        let mut gpus = NvmlGpus::new("/nonexistent/libnvidia-ml.so.1".into());
-        let error = gpus.sample().unwrap_err();
+        let error = open(Path::new("/nonexistent/libnvidia-ml.so.1")).unwrap_err();
         assert!(
             error.to_string().contains("/nonexistent/libnvidia-ml.so.1"),
             "{error}"

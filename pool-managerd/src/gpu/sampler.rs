@@ -6,11 +6,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -25,11 +26,50 @@ pub struct SamplerOptions {
     pub deadline: Duration,
 }
 
+/// The samples, for whoever needs them. Cheap to clone; each clone remembers what it has seen.
+#[derive(Debug, Clone)]
+pub struct GpuWatch {
+    states: watch::Receiver<GpuState>,
+    samples: watch::Receiver<(u64, GpuState)>,
+    asked: Arc<Notify>,
+    begun: Arc<AtomicU64>,
+}
+
+impl GpuWatch {
+    /// Every sample, the latest at any time.
+    #[must_use]
+    pub fn states(&self) -> watch::Receiver<GpuState> {
+        self.states.clone()
+    }
+
+    /// The latest sample, when this clone has not seen it yet.
+    pub fn unseen(&mut self) -> Option<GpuState> {
+        let new = self.samples.has_changed().unwrap_or(false);
+        new.then(|| self.samples.borrow_and_update().1.clone())
+    }
+
+    /// A sample that begins after now, without waiting for the next one that is due.
+    ///
+    /// # Errors
+    /// That the driver does not answer.
+    pub async fn fresh(&mut self) -> GpuState {
+        let begun = self.begun.load(Ordering::Acquire);
+        self.asked.notify_one();
+        let later = self.samples.wait_for(|(number, _)| *number > begun).await;
+        // The sampler lives as long as the daemon; without it nothing is known.
+        later.map_or(Err(DriverError::ProbeDied), |sample| sample.1.clone())
+    }
+}
+
 /// The sampler before it runs: [`Sampler::start`] makes the thread, [`Sampler::run`] is the loop to spawn.
 pub struct Sampler {
     options: SamplerOptions,
     probe: Probe,
     state: watch::Sender<GpuState>,
+    /// The same, numbered in the order in which they began.
+    samples: watch::Sender<(u64, GpuState)>,
+    asked: Arc<Notify>,
+    begun: Arc<AtomicU64>,
 }
 
 impl Sampler {
@@ -37,23 +77,29 @@ impl Sampler {
     ///
     /// # Errors
     /// When the thread cannot be made.
-    pub fn start(
-        gpus: Box<dyn Gpus>,
-        options: SamplerOptions,
-    ) -> io::Result<(Self, watch::Receiver<GpuState>)> {
-        let (state, latest) = watch::channel(Err(DriverError::Pending));
-        let probe = Probe::start(gpus)?;
-        Ok((
-            Self {
-                options,
-                probe,
-                state,
-            },
-            latest,
-        ))
+    pub fn start(gpus: Box<dyn Gpus>, options: SamplerOptions) -> io::Result<(Self, GpuWatch)> {
+        let (state, states) = watch::channel(Err(DriverError::Pending));
+        let (samples, numbered) = watch::channel((0, Err(DriverError::Pending)));
+        let begun = Arc::new(AtomicU64::new(0));
+        let asked = Arc::new(Notify::new());
+        let sampler = Self {
+            options,
+            probe: Probe::start(gpus)?,
+            state,
+            samples,
+            asked: Arc::clone(&asked),
+            begun: Arc::clone(&begun),
+        };
+        let watch = GpuWatch {
+            states,
+            samples: numbered,
+            asked,
+            begun,
+        };
+        Ok((sampler, watch))
     }
 
-    /// Publishes a sample per interval until `stop`. `observe` sees each before it is published.
+    /// Publishes a sample per interval, and one whenever somebody asks for a fresh one, until `stop`. `observe` sees each before it is published.
     pub async fn run(mut self, stop: CancellationToken, mut observe: impl FnMut(&GpuState)) {
         let mut ticks = interval(self.options.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -62,13 +108,16 @@ impl Sampler {
                 biased;
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
+                () = self.asked.notified() => {}
             }
+            let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 sample = self.probe.ask(self.options.deadline) => {
                     observe(&sample);
                     // What was known before is of no use.
+                    let _outdated = self.samples.send_replace((number, sample.clone()));
                     let _outdated = self.state.send_replace(sample);
                 }
             }
@@ -76,7 +125,8 @@ impl Sampler {
     }
 }
 
-type Answer = Result<GpuInventory, DriverError>;
+/// What a question is answered with.
+pub type Answer = Result<GpuInventory, DriverError>;
 
 struct Probe {
     requests: SyncSender<()>,
@@ -90,7 +140,10 @@ impl Probe {
         let (answer, answers) = mpsc::channel(1);
         thread::Builder::new()
             .name("nvml-probe".to_owned())
-            .spawn(move || serve(gpus, &asked, &answer))?;
+            .spawn(move || {
+                let mut gpus = gpus;
+                gpus.serve(&Desk { asked, answer });
+            })?;
         Ok(Self {
             requests,
             answers,
@@ -118,19 +171,30 @@ impl Probe {
     }
 }
 
-/// The probe thread: ends when nobody asks or nobody listens any more.
-fn serve(mut gpus: Box<dyn Gpus>, asked: &Receiver<()>, answer: &mpsc::Sender<Answer>) {
-    while asked.recv().is_ok() {
-        if answer.blocking_send(gpus.sample()).is_err() {
-            return;
-        }
+/// Where the probe thread is asked and answers.
+#[derive(Debug)]
+pub struct Desk {
+    asked: Receiver<()>,
+    answer: mpsc::Sender<Answer>,
+}
+
+impl Desk {
+    /// Waits for a question; false when nobody asks any more.
+    #[must_use]
+    pub fn asked(&self) -> bool {
+        self.asked.recv().is_ok()
+    }
+
+    /// Answers it; false when nobody listens any more.
+    pub fn answer(&self, answer: Answer) -> bool {
+        self.answer.blocking_send(answer).is_ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use api_types::pool::DriverReport;
 
@@ -153,10 +217,12 @@ mod tests {
     }
 
     impl Gpus for Gated {
-        fn sample(&mut self) -> Result<GpuInventory, DriverError> {
-            self.calls.fetch_add(1, Ordering::SeqCst);
-            let _opened_or_gone = self.gate.recv();
-            Ok(inventory())
+        fn serve(&mut self, desk: &Desk) {
+            while desk.asked() {
+                self.calls.fetch_add(1, Ordering::SeqCst);
+                let _opened_or_gone = self.gate.recv();
+                desk.answer(Ok(inventory()));
+            }
         }
     }
 
@@ -189,7 +255,7 @@ mod tests {
 
     struct Panics;
     impl Gpus for Panics {
-        fn sample(&mut self) -> Result<GpuInventory, DriverError> {
+        fn serve(&mut self, _: &Desk) {
             panic!("as a broken library might")
         }
     }
@@ -212,7 +278,8 @@ mod tests {
             interval: LONG,
             deadline: LONG,
         };
-        let (sampler, mut latest) = Sampler::start(Box::new(gpus), options).unwrap();
+        let (sampler, watch) = Sampler::start(Box::new(gpus), options).unwrap();
+        let mut latest = watch.states();
         assert_eq!(*latest.borrow_and_update(), Err(DriverError::Pending));
         let stop = CancellationToken::new();
         let running = async {

@@ -100,7 +100,7 @@ pub(super) async fn logs(
     output.closed_within(wait(&query)?).await;
     let tail = query.tail.unwrap_or(DEFAULT_TAIL);
     let tail = usize::try_from(tail).unwrap_or(usize::MAX);
-    Ok(Json(engine_log(&id, replica.id(), output, tail)))
+    Ok(Json(engine_log(&id, replica.id(), output, tail).await))
 }
 
 /// Metric families for a scraper.

@@ -10,8 +10,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::custody::Legacy;
 use super::machine::{Action, Event, Goal, Machine, Moment, Status, Wish};
-use super::monitor::{self, Launch, News};
+use super::monitor::{self, Launch, News, Origin};
 use super::{Message, Process, ReplicaOptions, ReplicaView, Shared};
 use crate::engine::ending::Ending;
 use crate::engine::output::Output;
@@ -22,6 +23,9 @@ use crate::story::ReplicaStory;
 /// News that may wait for the actor; a monitor sends a handful per generation.
 const NEWS: usize = 16;
 
+/// The output of so many starts is kept.
+const KEPT_STARTS: u64 = 2;
+
 pub(super) struct Actor {
     options: ReplicaOptions,
     shared: Shared,
@@ -30,6 +34,8 @@ pub(super) struct Actor {
     inbox: mpsc::Receiver<Message>,
     machine: Machine,
     engine: Option<Engine>,
+    /// Whether it had an engine in this run of the daemon.
+    has_run: bool,
     view: watch::Sender<ReplicaView>,
     leaving: Leaving,
 }
@@ -38,7 +44,8 @@ pub(super) struct Actor {
 struct Engine {
     news: mpsc::Receiver<News>,
     stop: CancellationToken,
-    started: Instant,
+    /// Absent when an earlier run of the daemon has started it.
+    started: Option<Instant>,
     process: Option<Process>,
 }
 
@@ -55,11 +62,18 @@ impl Actor {
         shared: Shared,
         inbox: mpsc::Receiver<Message>,
     ) -> (Self, watch::Receiver<ReplicaView>) {
-        let mut machine = Machine::new(options.life);
+        let mut machine = match &options.legacy {
+            Legacy::Running(record, _) => {
+                let inputs = record.inputs.clone();
+                Machine::taken_over(options.life, record.generation, inputs, Instant::now())
+            }
+            other => Machine::new(options.life, other.generation()),
+        };
         let (view, seen) = watch::channel(ReplicaView {
             status: machine.status(Instant::now()),
             process: None,
             started: None,
+            gpu_memory: None,
             loaded: None,
             current: None,
             previous: None,
@@ -72,6 +86,7 @@ impl Actor {
             inbox,
             machine,
             engine: None,
+            has_run: false,
             view,
             leaving: Leaving::No,
         };
@@ -79,6 +94,7 @@ impl Actor {
     }
 
     pub(super) async fn run(mut self) {
+        self.take_over();
         while !self.has_left() {
             let event = self.next().await;
             self.take(event);
@@ -90,7 +106,18 @@ impl Actor {
         }
     }
 
+    fn take_over(&mut self) {
+        if let Legacy::Running(record, key) = self.options.legacy.clone() {
+            self.story.taken_over();
+            self.attend(record.generation, key, Origin::Inherited(*record), None);
+            self.publish();
+        }
+    }
+
     fn has_left(&self) -> bool {
+        if self.shared.leave.is_cancelled() {
+            return true;
+        }
         let stopped = self.view.borrow().status.state == ReplicaState::Stopped;
         matches!(self.leaving, Leaving::Yes(_)) && stopped
     }
@@ -101,6 +128,7 @@ impl Actor {
         tokio::select! {
             // Wishes first: a stop must not wait behind a chatty engine.
             biased;
+            () = self.shared.leave.cancelled() => None,
             message = self.inbox.recv(), if stays => Some(self.heard(message)),
             news = next_news(&mut self.engine) => self.learned(news),
             () = wait_until(wake) => Some(Event::Timer),
@@ -130,7 +158,12 @@ impl Actor {
                 None
             }
             Some(News::Looked(look)) => Some(Event::Looked(look)),
-            Some(News::Unhealthy(what)) => Some(Event::Unhealthy(what)),
+            Some(News::Holds(bytes)) => {
+                self.holds(bytes);
+                None
+            }
+            Some(News::Progress) => Some(Event::Progress),
+            Some(News::Unhealthy(why)) => Some(Event::Unhealthy(why)),
             Some(News::Ended(ending)) => Some(self.ended(ending)),
             None => Some(self.ended(Ending {
                 cause: UnreadyCause::EngineExited,
@@ -140,8 +173,14 @@ impl Actor {
         }
     }
 
+    fn holds(&self, bytes: Option<u64>) {
+        self.view.send_modify(|view| view.gpu_memory = bytes);
+        self.shared.changes.announce();
+    }
+
     fn ended(&mut self, ending: Ending) -> Event {
         self.engine = None;
+        self.view.send_modify(|view| view.gpu_memory = None);
         Event::Ended(ending)
     }
 
@@ -164,38 +203,54 @@ impl Actor {
     }
 
     fn start(&mut self, generation: u64) {
-        if generation > 1 {
+        if std::mem::replace(&mut self.has_run, true) {
             self.metrics.restarted();
         }
-        let spec = self.options.engine.clone();
-        let secrets = self.options.secrets.clone();
-        let output = Output::new(generation, new_key(), secrets, self.options.ring);
-        let output = Arc::new(output);
+        if let Some(forgotten) = generation.checked_sub(KEPT_STARTS) {
+            self.options.custody.log_files(forgotten).remove();
+        }
+        let inputs = self.machine.inputs().clone();
+        self.attend(generation, new_key(), Origin::New(inputs), Some(Instant::now()));
+    }
+
+    fn attend(&mut self, generation: u64, key: SecretString, origin: Origin, started: Option<Instant>) {
+        self.has_run = true;
+        let files = self.options.custody.log_files(generation);
+        let output = Arc::new(Output::new(
+            generation,
+            key,
+            files,
+            self.options.custody.log.lines,
+        ));
         let (send, news) = mpsc::channel(NEWS);
         let stop = CancellationToken::new();
         let launch = Launch {
-            spec,
+            spec: self.options.engine.clone(),
             // A file that vanished since the goal was set makes this start fail, with its name.
             program: self.options.binary.path().unwrap_or_default(),
             model: self.options.model_file.path().unwrap_or_default(),
-            dir: self.options.dir.clone(),
+            origin,
+            custody: Arc::clone(&self.options.custody),
             health_interval: self.options.health_interval,
-            grace: self.options.grace,
-            client: self.shared.client.clone(),
+            watchdog: self.options.watchdog,
+            clients: self.shared.clients.clone(),
+            gpus: self.shared.gpus.clone(),
+            weights: self.options.model_file.weights().unwrap_or(0),
             output: Arc::clone(&output),
             stop: stop.clone(),
             kill: self.shared.kill.clone(),
+            leave: self.shared.leave.clone(),
         };
         self.shared.tasks.spawn(monitor::run(launch, send));
         self.engine = Some(Engine {
             news,
             stop,
-            started: Instant::now(),
+            started,
             process: None,
         });
         self.view.send_modify(|view| {
             view.previous = view.current.replace(output);
-            view.started = Some(Instant::now());
+            view.started = started;
             view.loaded = None;
         });
     }
@@ -223,7 +278,8 @@ impl Actor {
     }
 
     fn account(&self, before: &Status, after: &Status) {
-        let took = self.engine.as_ref().map(|engine| engine.started.elapsed());
+        let started = self.engine.as_ref().and_then(|engine| engine.started);
+        let took = started.map(|started| started.elapsed());
         let loaded =
             matches!(before.state, ReplicaState::Starting | ReplicaState::Loading) && after.facts.is_some();
         if let Some(took) = took

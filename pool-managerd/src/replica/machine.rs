@@ -14,12 +14,12 @@ use super::budget::{RestartBudget, RestartPolicy, Verdict};
 use crate::engine::ending::Ending;
 use crate::engine::probe::{EngineFacts, Look};
 use crate::facts::Inputs;
-use crate::trouble::{Unready, cure};
+use crate::trouble::{Meanwhile, Unready, cure, meanwhile};
 
 /// How a replica lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LifePolicy {
-    /// Longest time from start to ready.
+    /// Longest time from start to ready without a sign of progress.
     pub load_deadline: Duration,
     /// When to start again.
     pub restart: RestartPolicy,
@@ -55,7 +55,9 @@ pub enum Event {
     /// The engine was looked at before it served.
     Looked(Look),
     /// The engine served and does no longer.
-    Unhealthy(String),
+    Unhealthy(Unready),
+    /// The engine is not ready yet, but gets on.
+    Progress,
     /// The engine's process is gone, or never came to be.
     Ended(Ending),
     /// A deadline of [`Machine::wake_at`] has come.
@@ -149,9 +151,10 @@ pub struct Status {
 }
 
 impl Machine {
-    /// A replica that has never run. It stays idle until its first goal.
+    /// A replica that does not run and whose latest start, if it had any, was `generation`; 0 when it had none. It
+    /// stays idle until its first goal.
     #[must_use]
-    pub fn new(policy: LifePolicy) -> Self {
+    pub fn new(policy: LifePolicy, generation: u64) -> Self {
         let wish = Wish::Blocked(Unready::new(UnreadyCause::DriverUnavailable, "not checked yet"));
         Self {
             policy,
@@ -161,12 +164,24 @@ impl Machine {
                 drain: false,
                 inputs: Inputs::default(),
             },
-            generation: 0,
+            generation,
             started_with: Inputs::default(),
             budget: RestartBudget::new(policy.restart),
             facts: None,
             failure: None,
         }
+    }
+
+    /// A replica whose latest start still runs, taken over from an earlier run of the daemon. It has to show that it
+    /// serves like any other.
+    #[must_use]
+    pub fn taken_over(policy: LifePolicy, generation: u64, started_with: Inputs, now: Instant) -> Self {
+        let mut machine = Self::new(policy, generation);
+        machine.started_with = started_with;
+        machine.phase = Phase::Starting {
+            deadline: now + policy.load_deadline,
+        };
+        machine
     }
 
     /// Takes an event in.
@@ -178,13 +193,23 @@ impl Machine {
             }
             Event::Timer => None,
             Event::Looked(look) => self.looked(look),
-            Event::Unhealthy(what) => self.unhealthy(what),
+            Event::Unhealthy(why) => self.unhealthy(why),
+            Event::Progress => {
+                self.extend(at.now);
+                None
+            }
             Event::Ended(ending) => {
                 self.ended(at, ending);
                 None
             }
         };
         action.or_else(|| self.settle(at.now))
+    }
+
+    /// What the latest start was, or is to be, started with.
+    #[must_use]
+    pub const fn inputs(&self) -> &Inputs {
+        &self.started_with
     }
 
     /// When [`Event::Timer`] is due.
@@ -231,13 +256,11 @@ impl Machine {
         }
     }
 
-    /// A device that has gone takes readiness away from an engine that still answers; a driver that is slow
-    /// to answer or a model file that was moved does not.
+    /// What has become of the engine's GPU may take readiness away from an engine that still answers.
     fn ready_state(&self) -> (ReplicaState, Option<Unready>) {
-        match self.blocked() {
-            Some(why) if why.cause == UnreadyCause::DeviceMissing => {
-                (ReplicaState::Preflight, Some(why.clone()))
-            }
+        match self.blocked().map(|why| (meanwhile(why.cause), why)) {
+            Some((Meanwhile::Waits, why)) => (ReplicaState::Preflight, Some(why.clone())),
+            Some((Meanwhile::Drains | Meanwhile::Ends, why)) => (ReplicaState::Draining, Some(why.clone())),
             _ if self.goal.drain => (ReplicaState::Draining, Some(Unready::of(UnreadyCause::Draining))),
             _ => (ReplicaState::Ready, None),
         }
@@ -273,16 +296,25 @@ impl Machine {
                 self.phase = Phase::Ready;
                 None
             }
+            Look::NotOnGpu(what) => self.condemn(Unready::new(
+                UnreadyCause::EngineNotOnGpu,
+                format!("{what}; {}", cure(UnreadyCause::EngineNotOnGpu)),
+            )),
             Look::Foreign => self.condemn(Unready::of(UnreadyCause::PortTaken)),
             Look::Wrong(what) => self.condemn(Unready::new(UnreadyCause::EngineUnhealthy, what)),
         }
     }
 
-    fn unhealthy(&mut self, what: String) -> Option<Action> {
+    fn unhealthy(&mut self, why: Unready) -> Option<Action> {
         let serves = self.phase == Phase::Ready;
-        serves
-            .then(|| self.condemn(Unready::new(UnreadyCause::EngineUnhealthy, what)))
-            .flatten()
+        serves.then(|| self.condemn(why)).flatten()
+    }
+
+    /// A load that gets on has its time counted anew: a large model from a slow disk is no hang.
+    fn extend(&mut self, now: Instant) {
+        if let Phase::Starting { deadline } | Phase::Loading { deadline } = &mut self.phase {
+            *deadline = (now + self.policy.load_deadline).max(*deadline);
+        }
     }
 
     /// Ends the engine because of something it did.
@@ -366,6 +398,12 @@ impl Machine {
             (Phase::Starting { .. } | Phase::Loading { .. } | Phase::Ready, Wish::Stop) => {
                 self.phase = Phase::Stopping(None);
                 Some(Action::Terminate)
+            }
+            (Phase::Starting { .. } | Phase::Loading { .. } | Phase::Ready, Wish::Blocked(why))
+                if meanwhile(why.cause) == Meanwhile::Ends =>
+            {
+                let why = why.clone();
+                self.condemn(why)
             }
             (Phase::Starting { deadline } | Phase::Loading { deadline }, _) if *deadline <= now => {
                 self.condemn(Unready::of(UnreadyCause::LoadTimeout))

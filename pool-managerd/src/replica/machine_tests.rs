@@ -63,7 +63,7 @@ struct Life {
 impl Life {
     fn new() -> Self {
         Self {
-            machine: Machine::new(policy()),
+            machine: Machine::new(policy(), 0),
             now: Instant::now(),
         }
     }
@@ -223,7 +223,10 @@ fn a_load_that_takes_too_long_is_ended() {
 fn an_engine_that_stops_answering_is_ended_and_started_again() {
     let mut life = Life::ready();
     assert_eq!(
-        life.on(Event::Unhealthy("no response within 2s".into())),
+        life.on(Event::Unhealthy(Unready::new(
+            UnreadyCause::EngineUnhealthy,
+            "no response within 2s",
+        ))),
         Some(Action::Terminate)
     );
     assert_eq!(life.state(), ReplicaState::Backoff);
@@ -363,7 +366,7 @@ proptest! {
                 Step::Loading if alive => life.on(Event::Looked(Look::Loading)),
                 Step::Serving if alive => { served = true; life.on(serving()) }
                 Step::Foreign if alive && !served => life.on(Event::Looked(Look::Foreign)),
-                Step::Unhealthy if alive && served => life.on(Event::Unhealthy("silent".into())),
+                Step::Unhealthy if alive && served => life.on(Event::Unhealthy(Unready::of(UnreadyCause::EngineUnhealthy))),
                 Step::End(cause) if alive => { (alive, told, served) = (false, false, false); life.on(ended(cause)) }
                 Step::Sleep(seconds) => life.sleep(seconds),
                 _ => None,

@@ -1,51 +1,60 @@
-//! One generation of an engine from start to end: starts the process, drains it, looks at its health, waits
-//! for it, classifies its end. Owns the process; tells the actor and never waits for it beyond the channel.
+//! One generation of an engine from start to end: starts the process or takes it over, looks at its health, waits for
+//! it, classifies its end. Owns the process; tells the actor and never waits for it beyond the channel.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::process::ExitStatus;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api_types::pool::UnreadyCause;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Process;
+use super::watching::{Subject, Watch};
 use crate::engine::command::{EngineSpec, LaunchParams, llama_server};
 use crate::engine::ending::{self, EVIDENCE_LINES, Ending};
 use crate::engine::output::Output;
-use crate::engine::probe::{LOADING_INTERVAL, LOOPBACK, Look, Prober};
-use crate::engine::process::{EngineProcess, Pipes};
+use crate::engine::probe::{Clients, LOOPBACK, Look, Prober};
+use crate::engine::process::EngineProcess;
+use crate::engine::shim::{Exit, Record, Start};
+use crate::facts::Inputs;
+use crate::gpu::GpuWatch;
+use crate::gpu::residency::Claim;
+use crate::replica::custody::Custody;
 use crate::state_dir::write_key;
-
-/// Answers in a row that must fail before a serving engine counts as unhealthy: one lost answer is no reason
-/// to end running streams.
-const UNHEALTHY_AFTER: u32 = 3;
-
-/// How long the output of an ended engine is read on. Its whole group is dead; only a process that left the
-/// group can still hold the pipe.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+use crate::trouble::Unready;
 
 /// Everything one start needs.
 pub(super) struct Launch {
     pub spec: EngineSpec,
     pub program: PathBuf,
     pub model: PathBuf,
-    pub dir: PathBuf,
+    pub origin: Origin,
+    pub custody: Arc<Custody>,
+    /// What of the model has to be on the GPUs at least, bytes; 0 where that is not known.
+    pub weights: u64,
     pub health_interval: Duration,
-    pub grace: Duration,
-    pub client: http_util::Client,
+    pub watchdog: Duration,
+    pub clients: Clients,
+    pub gpus: GpuWatch,
     pub output: Arc<Output>,
     /// End it, with grace.
     pub stop: CancellationToken,
     /// End it at once.
     pub kill: CancellationToken,
+    /// Let it run and look away.
+    pub leave: CancellationToken,
+}
+
+/// Where the process comes from.
+pub(super) enum Origin {
+    /// It is to be started.
+    New(Inputs),
+    /// An earlier run of the daemon has started it.
+    Inherited(Record),
 }
 
 /// What the monitor tells.
@@ -55,62 +64,82 @@ pub(super) enum News {
     Started(Process),
     /// It was looked at; only what differs from the look before.
     Looked(Look),
+    /// What its processes hold on the GPUs, as far as the driver tells.
+    Holds(Option<u64>),
+    /// It is not ready yet, but gets on.
+    Progress,
     /// It served and does no longer.
-    Unhealthy(String),
+    Unhealthy(Unready),
     /// It is gone, or never came to be. Always the last.
     Ended(Ending),
 }
 
-/// Runs one generation to its end.
+/// Runs one generation to its end, or until the daemon leaves it.
 pub(super) async fn run(launch: Launch, news: mpsc::Sender<News>) {
-    let key_file = key_file(&launch.dir, launch.output.generation());
-    let ending = match start(&launch, key_file.clone()).await {
-        Ok(started) => live(started, &launch, &news).await,
+    let launch = Arc::new(launch);
+    let ending = match begin(&launch).await {
+        Ok(process) => match live(process, &launch, &news).await {
+            Some(ending) => ending,
+            None => return,
+        },
         Err(error) => not_started(&error),
     };
     launch.output.close(ending.how.clone());
     // A key that cannot be removed is of no use to anybody once its engine is gone.
-    let _removed_or_useless = std::fs::remove_file(key_file);
+    let _removed_or_useless = std::fs::remove_file(launch.key_file());
     // The actor listens until this news; when it is gone, so is the reason to tell it.
     let _told_or_gone = news.send(News::Ended(ending)).await;
 }
 
-struct Started {
-    process: EngineProcess,
-    pipes: Pipes,
-    port: u16,
-    oom_kills: Option<u64>,
-}
+impl Launch {
+    fn key_file(&self) -> PathBuf {
+        self.custody.key_file(self.output.generation())
+    }
 
-async fn start(launch: &Launch, key_file: PathBuf) -> io::Result<Started> {
-    let spec = launch.spec.clone();
-    let (program, model, dir) = (launch.program.clone(), launch.model.clone(), launch.dir.clone());
-    let output = Arc::clone(&launch.output);
-    spawn_blocking(move || {
-        write_key(&key_file, output.key())?;
+    fn subject(&self, prober: Prober, group: u32, start: Start) -> Subject {
+        Subject {
+            prober,
+            gpus: self.gpus.clone(),
+            claim: Claim {
+                mask: self.spec.devices.clone(),
+                weights: self.weights,
+            },
+            group,
+            start,
+            health_interval: self.health_interval,
+            watchdog: self.watchdog,
+        }
+    }
+
+    /// Blocking.
+    fn spawn(&self, inputs: Inputs) -> io::Result<EngineProcess> {
+        let key_file = self.key_file();
+        write_key(&key_file, self.output.key())?;
         let port = free_port()?;
         let params = LaunchParams {
-            program,
-            model,
-            dir,
+            program: self.program.clone(),
+            model: self.model.clone(),
             port,
             key_file,
         };
-        let oom_kills = ending::oom_kills();
-        let (process, pipes) = EngineProcess::spawn(&llama_server(&spec, &params))?;
-        Ok(Started {
-            process,
-            pipes,
-            port,
-            oom_kills,
-        })
-    })
-    .await
-    .map_err(io::Error::other)?
+        let command = llama_server(&self.spec, &params);
+        let orders = self.custody.orders(command, port, inputs, &self.output)?;
+        EngineProcess::spawn(self.custody.dir(), &orders)
+    }
 }
 
-fn key_file(dir: &Path, generation: u64) -> PathBuf {
-    dir.join(format!("api-key.{generation}"))
+async fn begin(launch: &Arc<Launch>) -> io::Result<EngineProcess> {
+    match &launch.origin {
+        Origin::Inherited(record) => {
+            let process = EngineProcess::attach(launch.custody.dir(), record.clone())?;
+            process.ok_or_else(|| io::Error::other("it ended before it was taken over"))
+        }
+        Origin::New(inputs) => {
+            let (launch, inputs) = (Arc::clone(launch), inputs.clone());
+            let spawning = spawn_blocking(move || launch.spawn(inputs));
+            spawning.await.map_err(io::Error::other)?
+        }
+    }
 }
 
 /// A port that was free a moment ago. Whoever takes it meanwhile makes this start fail, and the next one asks
@@ -120,71 +149,47 @@ fn free_port() -> io::Result<u16> {
 }
 
 fn not_started(error: &io::Error) -> Ending {
-    let missing = matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
-    );
     Ending {
-        cause: if missing {
-            UnreadyCause::EngineMissing
-        } else {
-            UnreadyCause::EngineExited
-        },
+        cause: UnreadyCause::EngineExited,
         how: format!("not started: {error}"),
         last_error: None,
     }
 }
 
-/// From the first breath to the last word.
-async fn live(started: Started, launch: &Launch, news: &mpsc::Sender<News>) -> Ending {
-    let Started {
-        mut process,
-        pipes,
-        port,
-        oom_kills,
-    } = started;
-    let output = &*launch.output;
-    let mut words = pin!(async {
-        tokio::join!(output.drain(pipes.stdout), output.drain(pipes.stderr));
-    });
-    let mut life = pin!(supervise(&mut process, port, launch, news));
-    let mut complete = false;
-    let status = loop {
-        tokio::select! {
-            biased;
-            status = &mut life => break status,
-            () = &mut words, if !complete => complete = true,
-        }
-    };
-    if !complete {
-        // Nothing is lost by giving up but words of a process that is not the engine's.
-        let _complete_or_cut = timeout(LAST_WORDS, words).await;
-    }
-    match status {
-        Ok(status) => ending::classify(status, &output.tail(EVIDENCE_LINES), oom_since(oom_kills)),
-        Err(error) => Ending {
-            cause: UnreadyCause::EngineExited,
-            how: format!("lost: {error}"),
-            last_error: ending::quote(&output.tail(EVIDENCE_LINES)),
-        },
-    }
+/// From the first breath to the last word; `None` when it was left running.
+async fn live(mut process: EngineProcess, launch: &Launch, news: &mpsc::Sender<News>) -> Option<Ending> {
+    let exit = supervise(&mut process, launch, news).await?;
+    let lines = launch.output.tail(EVIDENCE_LINES).await;
+    Some(match exit {
+        Ok(Some(exit)) => ending::classify(exit.status(), &lines, exit.oom_killed),
+        Ok(None) => lost("killed together with its shim".to_owned(), &lines),
+        Err(error) => lost(format!("lost: {error}"), &lines),
+    })
 }
 
-fn oom_since(before: Option<u64>) -> Option<bool> {
-    Some(ending::oom_kills()? > before?)
+fn lost(how: String, lines: &[String]) -> Ending {
+    Ending {
+        cause: UnreadyCause::EngineExited,
+        how,
+        last_error: ending::quote(lines),
+    }
 }
 
 async fn supervise(
     process: &mut EngineProcess,
-    port: u16,
     launch: &Launch,
     news: &mpsc::Sender<News>,
-) -> io::Result<ExitStatus> {
-    let pid = process.pid();
+) -> Option<io::Result<Option<Exit>>> {
+    let (pid, port) = (process.pid(), process.record().port);
+    let start = process.record().start.clone();
     let watching = async {
         tell(news, News::Started(Process { pid, port })).await;
-        match Prober::new(&launch.client, port, pid, &launch.spec, launch.output.key()) {
-            Ok(prober) => watch_health(&prober, launch.health_interval, news).await,
+        match Prober::new(&launch.clients, port, pid, &launch.spec, launch.output.key()) {
+            Ok(prober) => {
+                Watch::new(launch.subject(prober, pid, start), news.clone())
+                    .run()
+                    .await
+            }
             Err(error) => {
                 tell(news, News::Looked(Look::Wrong(error.to_string()))).await;
                 std::future::pending().await
@@ -193,44 +198,21 @@ async fn supervise(
     };
     tokio::select! {
         biased;
-        status = process.wait() => status,
-        () = launch.kill.cancelled() => process.terminate(Duration::ZERO).await,
-        () = launch.stop.cancelled() => end_politely(process, launch).await,
+        exit = process.wait() => Some(exit),
+        () = launch.kill.cancelled() => Some(process.terminate(Duration::ZERO).await),
+        () = launch.stop.cancelled() => Some(end_politely(process, launch).await),
+        () = launch.leave.cancelled() => None,
         never = watching => match never {},
     }
 }
 
-async fn end_politely(process: &mut EngineProcess, launch: &Launch) -> io::Result<ExitStatus> {
+async fn end_politely(process: &mut EngineProcess, launch: &Launch) -> io::Result<Option<Exit>> {
     tokio::select! {
         biased;
-        () = launch.kill.cancelled() => process.terminate(Duration::ZERO).await,
-        status = process.terminate(launch.grace) => status,
+        () = launch.kill.cancelled() => {}
+        ended = process.terminate(launch.custody.grace()) => return ended,
     }
-}
-
-async fn watch_health(prober: &Prober, interval: Duration, news: &mpsc::Sender<News>) -> Infallible {
-    let mut before = Look::Silent;
-    while !matches!(before, Look::Serving(_)) {
-        sleep(LOADING_INTERVAL).await;
-        let look = prober.look().await;
-        if look != before {
-            tell(news, News::Looked(look.clone())).await;
-        }
-        before = look;
-    }
-    let mut misses = 0;
-    loop {
-        sleep(interval).await;
-        match prober.still_serves().await {
-            Ok(()) => misses = 0,
-            Err(what) => {
-                misses += 1;
-                if misses == UNHEALTHY_AFTER {
-                    tell(news, News::Unhealthy(what)).await;
-                }
-            }
-        }
-    }
+    process.terminate(Duration::ZERO).await
 }
 
 async fn tell(news: &mpsc::Sender<News>, what: News) {

@@ -5,7 +5,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use pool_managerd::engine::command::{EngineMode, EngineSpec};
-use pool_managerd::engine::probe::{Look, Prober, client};
+use pool_managerd::engine::probe::{Clients, Look, Prober};
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -43,7 +43,7 @@ fn prober_of(port: u16, group: u32, alias: &str, mode: EngineMode) -> Result<Pro
         extra_args: Vec::new(),
         env: Vec::new(),
     };
-    Ok(Prober::new(&client()?, port, group, &spec, &key)?)
+    Ok(Prober::new(&Clients::new()?, port, group, &spec, &key)?)
 }
 
 /// ORCH-3526: an engine that was not started for the pool's workload is not ready.

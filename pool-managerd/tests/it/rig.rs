@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -15,8 +16,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use test_harness_support::binaries::bin_path;
 use test_harness_support::daemon::{Command, Daemon};
-use test_harness_support::fake_nvml::{FakeNvml, library_path};
+use test_harness_support::fake_nvml::{FILE_VARIABLE, FakeNvml, library_path};
 use test_harness_support::http1::{Answer, Call, call};
+use test_harness_support::processes::EnginesBelow;
 use test_harness_support::scripted_engine::{EngineControl, SCRIPT_VARIABLE};
 use test_harness_support::wait::{Look, wait_for};
 
@@ -32,7 +34,11 @@ pub(crate) const GPUS: [&str; 2] = [
 ];
 
 pub(crate) struct Rig {
+    /// Dropped after every daemon of the test, which are made later.
+    _engines: EnginesBelow,
     pub(crate) dir: TempDir,
+    /// Whether engines outlive the daemon.
+    pub(crate) keep_engines: bool,
     pub(crate) nvml: FakeNvml,
     pub(crate) orchestrator: Orchestrator,
     /// The engine's program.
@@ -67,6 +73,8 @@ impl Rig {
         let dir = tempfile::tempdir()?;
         fs::write(dir.path().join("tiny.gguf"), b"GGUF and nothing else")?;
         let rig = Self {
+            _engines: EnginesBelow(dir.path().to_owned()),
+            keep_engines: false,
             nvml: FakeNvml::reference_box(dir.path().join("nvml.json"))?,
             orchestrator: Orchestrator::start().await?,
             engine: bin_path("scripted-engine")?,
@@ -124,6 +132,7 @@ node_id = "node-1"
 {node}
 nvml_library = "{}"
 state_dir = "{dir}/state"
+keep_engines = {}
 {}
 [[pool_managerd.pools]]
 id = "p"
@@ -143,9 +152,11 @@ budget = 3
 window_ms = 600000
 [pool_managerd.pools.env]
 {SCRIPT_VARIABLE} = "{}"
+{FILE_VARIABLE} = "{dir}/nvml.json"
 {}
 "#,
             self.library.display(),
+            self.keep_engines,
             self.node,
             self.devices,
             self.engine.display(),
@@ -190,6 +201,19 @@ pub(crate) fn executable(path: &Path, text: &str) -> Result<()> {
 }
 
 impl Node {
+    /// SIGTERM.
+    pub(crate) async fn stop(&self) -> Result<ExitStatus> {
+        self.daemon.signal(Signal::TERM)?;
+        Ok(self.daemon.wait(LIMIT).await?)
+    }
+
+    /// SIGKILL, to the daemon only.
+    pub(crate) async fn crash(&self) -> Result<()> {
+        self.daemon.signal(Signal::KILL)?;
+        self.daemon.wait(LIMIT).await?;
+        Ok(())
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Result<Answer> {
         let mut request = Call::get(path);
         if let Some(token) = &self.token {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::Status;
 use crate::ffi::Handle;
+use crate::residents::with_residents;
 use crate::spec::{Call, Driver, FILE_VARIABLE, Faults, Gpu};
 
 /// How often a hanging or waiting call looks at the control file again: short enough that a test
@@ -131,7 +132,7 @@ pub(crate) fn device_call<T>(
         find(driver, &uuid).ok().map(|(_, gpu)| &gpu.faults)
     })?;
     let (index, gpu) = find(&driver, &uuid)?;
-    answer(gpu, index)
+    answer(&with_residents(gpu, &control_file()?), index)
 }
 
 fn initialised() -> Result<(), Status> {

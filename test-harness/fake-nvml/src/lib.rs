@@ -5,7 +5,8 @@
 //! whenever it changes, so a test can move memory, add processes, fail or hang a call, or lose a
 //! GPU while a program runs. Without the variable every program sees "driver not loaded".
 //!
-//! The crate is also an rlib, for the types of the file only. It may touch: that one file, stderr.
+//! The crate is also an rlib, for the types of the file only. It may touch: that one file, the folder of [`residents`] beside
+//! it, stderr.
 
 mod calls_device;
 mod calls_events;
@@ -13,6 +14,7 @@ mod calls_system;
 mod driver;
 mod event_sets;
 mod ffi;
+pub mod residents;
 pub mod spec;
 mod status;
 

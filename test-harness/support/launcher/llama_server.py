@@ -6,6 +6,7 @@ What belongs to a GPU (-dev, -ngl, the splits) is accepted, dropped, and announc
 stderr. Nothing is answered on the server's behalf: without a GPU no offload is claimed.
 """
 
+import json
 import os
 import signal
 import sys
@@ -14,6 +15,9 @@ GPU_FLAGS = {
     "-dev", "--device", "-ngl", "--gpu-layers", "--n-gpu-layers", "-sm", "--split-mode",
     "-mg", "--main-gpu", "-ts", "--tensor-split", "-fitt", "--fit-target", "-fitc", "--fit-ctx",
 }  # fmt: skip
+
+# What a driver keeps for any program with a context.
+CONTEXT_BYTES = 300 << 20
 
 # Flags that change nothing here: the log has no colours, and nothing is ever downloaded.
 IGNORED = {"--offline", "--log-timestamps", "--log-prefix", "--jinja", "-cb", "--cont-batching"}
@@ -193,6 +197,26 @@ def stop(_signal, _frame):
     os._exit(0)
 
 
+def show_to_fake_nvml(model):
+    """Where there is no driver, a supervisor's look for this process on the GPUs of its mask is answered by the fake NVML.
+
+    The file says what a CUDA build would hold. It proves nothing about a GPU, and no real NVML reads it.
+    """
+    control = os.environ.get("FAKE_NVML_FILE")
+    mask = [uuid for uuid in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if uuid]
+    if not control or not mask:
+        return
+    with open("/proc/self/stat") as stat:
+        started = int(stat.read().rsplit(")", 1)[1].split()[19])
+    held = CONTEXT_BYTES + -(-os.path.getsize(model) // len(mask))
+    folder = control + ".residents"
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, str(os.getpid()))
+    with open(path + ".new", "w") as file:
+        json.dump({"started_ticks": started, "held": {uuid: held for uuid in mask}}, file)
+    os.rename(path + ".new", path)
+
+
 def main(arguments):
     # Before the import, which takes a second: a supervisor may change its mind at once.
     signal.signal(signal.SIGTERM, stop)
@@ -222,6 +246,7 @@ def main(arguments):
     except RuntimeError as error:
         tell(f"llama_server.py: {error}")
         return 1
+    show_to_fake_nvml(params.model.path)
     tell(f"llama_server.py: serving on {server.listening_address}")
     while True:
         signal.pause()

@@ -11,7 +11,7 @@ pub mod fake_nvml;
 pub mod faulty_disk;
 pub mod gguf;
 pub mod http1;
-mod processes;
+pub mod processes;
 mod python_tool;
 pub mod real_engine;
 pub mod schemathesis;

@@ -1,15 +1,20 @@
-//! Processes by the table in `/proc`: who descends from whom, who shares a session, and ending all of
-//! them. A process is named by its number and its start time, so that a number used again is not
+//! Processes by the table in `/proc`: who descends from whom, who shares a session, whose engines they are, and ending
+//! all of them. A process is named by its number and its start time, so that a number used again is not
 //! hit. Linux only.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A killed process is gone within microseconds; one that just started another needs a second blow.
 const ROUNDS: u32 = 200;
+/// A second; by then a shim that answers has ended its engine.
+const POLITE_ROUNDS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A process, told apart from a later one of the same number.
@@ -70,6 +75,47 @@ pub(crate) fn end_session(leader: ProcessId, others: &[ProcessId]) {
     }
 }
 
+/// The engines of a pool-managerd outlive it: ends those that have their folders below this one, when dropped. To be
+/// dropped after the daemon, which would start them again.
+#[derive(Debug)]
+pub struct EnginesBelow(pub PathBuf);
+
+impl Drop for EnginesBelow {
+    fn drop(&mut self) {
+        for round in 0..ROUNDS {
+            let shims = shims_below(&self.0);
+            if shims.is_empty() {
+                return;
+            }
+            // A shim ends its engine; the kernel does when the shim is killed.
+            let signal = if round < POLITE_ROUNDS {
+                Signal::INT
+            } else {
+                Signal::KILL
+            };
+            shims.iter().for_each(|shim| send(shim, signal));
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// The processes between a pool-managerd and its engines: `pool-managerd engine-shim FOLDER`.
+fn shims_below(folder: &Path) -> Vec<ProcessId> {
+    let is_one = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut arguments = line.split(|byte| *byte == 0).skip(1);
+        arguments.next() == Some(b"engine-shim")
+            && arguments
+                .next()
+                .is_some_and(|of| Path::new(OsStr::from_bytes(of)).starts_with(folder))
+    };
+    table()
+        .into_keys()
+        .filter(is_one)
+        .filter_map(ProcessId::of)
+        .collect()
+}
+
 /// None when the leader's number is another process's by now: then the session is another one too.
 fn members(leader: ProcessId) -> Vec<ProcessId> {
     if ProcessId::of(leader.pid).is_some_and(|now| now != leader) {
@@ -85,9 +131,13 @@ fn members(leader: ProcessId) -> Vec<ProcessId> {
 }
 
 fn kill(process: &ProcessId) {
+    send(process, Signal::KILL);
+}
+
+fn send(process: &ProcessId, signal: Signal) {
     if let Some(pid) = Pid::from_raw(process.pid) {
         // It may end between the look and the blow; then the aim is reached.
-        let _ = kill_process(pid, Signal::KILL);
+        let _ = kill_process(pid, signal);
     }
 }
 

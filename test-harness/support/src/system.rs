@@ -21,6 +21,7 @@ use crate::daemon::{Command, Daemon, StartError};
 use crate::fake_nvml::{self, FakeNvml};
 use crate::gguf::TinyModel;
 use crate::http1::{self, Call};
+use crate::processes::EnginesBelow;
 use crate::scripted_engine::{EngineControl, Script};
 use crate::wait::{Look, TimedOut, wait_for};
 
@@ -129,6 +130,8 @@ pub struct Plan {
     pub node_env: Vec<(String, String)>,
     /// Tables of the shared configuration file besides the pools.
     pub config: String,
+    /// Whether engines outlive pool-managerd.
+    pub keep_engines: bool,
 }
 
 impl Plan {
@@ -183,6 +186,10 @@ pub struct System {
     /// Its GPUs.
     pub gpus: FakeNvml,
     plan: Plan,
+    /// Earlier runs of pool-managerd: dropping one ends the engines that have descended from it.
+    retired: Vec<Daemon>,
+    /// After the daemon that would start them again.
+    _engines: EnginesBelow,
     folder: TempDir,
 }
 
@@ -213,6 +220,8 @@ impl System {
             node,
             gpus,
             plan,
+            retired: Vec::new(),
+            _engines: EnginesBelow(folder.path().to_owned()),
             folder,
         })
     }
@@ -225,6 +234,18 @@ impl System {
         let address = self.orchestrator.address().to_string();
         let command = orchestrator_command(&self.plan, self.folder.path())?.env("ORCHD_ADDR", address);
         self.orchestrator = command.start().await?;
+        Ok(())
+    }
+
+    /// Starts pool-managerd again, after it was stopped or killed.
+    ///
+    /// # Errors
+    /// Any [`SystemError`].
+    pub async fn restart_node(&mut self) -> Result<(), SystemError> {
+        let orchestrator = self.orchestrator.base_url();
+        let command = node_command(&self.plan, self.folder.path(), &self.gpus, &orchestrator)?;
+        let before = std::mem::replace(&mut self.node, command.start().await?);
+        self.retired.push(before);
         Ok(())
     }
 
@@ -389,7 +410,7 @@ fn prepare(plan: &Plan, folder: &Path) -> Result<FakeNvml, SystemError> {
         folder: folder.to_owned(),
         source,
     };
-    let gpus = FakeNvml::reference_box(folder.join("gpus.json")).map_err(failed)?;
+    let gpus = FakeNvml::reference_box(gpus_file(folder)).map_err(failed)?;
     TinyModel::default().write(&model_file(folder)).map_err(failed)?;
     for pool in &plan.pools {
         let script = serde_json::to_vec(&pool.script).map_err(|error| failed(error.into()))?;
@@ -400,18 +421,25 @@ fn prepare(plan: &Plan, folder: &Path) -> Result<FakeNvml, SystemError> {
     Ok(gpus)
 }
 
+fn gpus_file(folder: &Path) -> PathBuf {
+    folder.join("gpus.json")
+}
+
 fn configuration(plan: &Plan, folder: &Path) -> Result<String, SystemError> {
     let gpus = fake_nvml::reference_driver().gpus;
     let binary = match &plan.engine {
         EngineChoice::Scripted => binaries::bin_path("scripted-engine")?,
         EngineChoice::Real(path) => path.clone(),
     };
-    let mut text = plan.config.clone();
+    let mut text = format!(
+        "{}\n[pool_managerd]\nkeep_engines = {}\n",
+        plan.config, plan.keep_engines
+    );
     for pool in &plan.pools {
         let table = format!(
             "\n[[pool_managerd.pools]]\nid = {:?}\nengine = \"llamacpp\"\nmodel = \"file:{}\"\nmodel_id = {MODEL:?}\n\
              devices = [{:?}]\nslots = {}\nctx = {}\nbinary = {:?}\nhealth_interval_ms = 200\n\
-             env = {{ SCRIPTED_ENGINE_SCRIPT = {:?} }}\n{}\n",
+             env = {{ SCRIPTED_ENGINE_SCRIPT = {:?}, {} = {:?} }}\n{}\n",
             pool.id,
             model_file(folder).display(),
             gpus.get(pool.gpu).map_or("", |gpu| gpu.uuid.as_str()),
@@ -419,6 +447,8 @@ fn configuration(plan: &Plan, folder: &Path) -> Result<String, SystemError> {
             pool.ctx,
             binary,
             script_file(folder, pool),
+            fake_nvml::FILE_VARIABLE,
+            gpus_file(folder),
             pool.extra,
         );
         // Writing to a string cannot fail.

@@ -66,6 +66,7 @@ fn replica(engine: SocketAddr, slots: u32) -> Result<ReplicaReport> {
         started_ms_ago: None,
         load_ms: None,
         pid: None,
+        gpu_memory_bytes: None,
         restarts: 0,
         cause: None,
         last_error: None,

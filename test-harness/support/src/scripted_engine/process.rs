@@ -1,5 +1,5 @@
 //! The engine as a program: start, log, serve, end the way llama-server does. Touches the model file
-//! (its first bytes), the script file, the listening socket, stderr, signals.
+//! (its first bytes), the script file, the fake NVML's folder, the listening socket, stderr, signals.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::engine::{Death, Engine};
 use super::launch::{Action, Launch, Runtime};
 use super::log::Level;
+use super::residency::declare;
 use super::script::{Flood, Script};
 use super::server;
 
@@ -97,11 +98,24 @@ async fn load(engine: &Engine, url: &str) -> ExitCode {
         );
         return gave_up(engine, "model loading error");
     }
+    let model = engine.launch.model.as_deref();
+    if let Err(error) = declare(&engine.script().residency, model, false) {
+        engine.log.loader(
+            Level::Error,
+            format_args!("the fake NVML cannot be told: {error}"),
+        );
+    }
     engine.loaded().await;
     let script = engine.script();
     if let Some(failure) = &script.start_failure {
         engine.log.loader(Level::Error, &failure.message);
         return ExitCode::from(failure.exit_code);
+    }
+    if let Err(error) = declare(&script.residency, model, true) {
+        engine.log.loader(
+            Level::Error,
+            format_args!("the fake NVML cannot be told: {error}"),
+        );
     }
     ready(engine, &script, url);
     std::future::pending().await

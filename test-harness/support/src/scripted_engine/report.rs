@@ -18,6 +18,8 @@ pub struct Report {
     pub requests: Vec<RequestRecord>,
     /// Requests ever made, remembered or not.
     pub requests_total: u64,
+    /// Supervisors' probes, ever; they are not requests.
+    pub probes_total: u64,
     /// Token frames written to clients, ever.
     pub tokens_written_total: u64,
     /// Completions that hold a slot now.
@@ -73,6 +75,7 @@ pub(super) struct Recorder {
     started: Instant,
     keep: usize,
     tokens: AtomicU64,
+    probes: AtomicU64,
     table: Mutex<Table>,
 }
 
@@ -98,8 +101,14 @@ impl Recorder {
             started,
             keep,
             tokens: AtomicU64::new(0),
+            probes: AtomicU64::new(0),
             table: Mutex::default(),
         }
+    }
+
+    /// Notes a supervisor's probe.
+    pub(super) fn probed(&self) {
+        self.probes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes a request.
@@ -136,6 +145,7 @@ impl Recorder {
         Report {
             requests: table.entries.iter().map(with_tokens).collect(),
             requests_total: table.total,
+            probes_total: self.probes.load(Ordering::Relaxed),
             tokens_written_total: self.tokens.load(Ordering::Relaxed),
             active: table.active,
             active_high_water: table.active_high_water,

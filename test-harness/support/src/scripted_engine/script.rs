@@ -22,6 +22,10 @@ pub struct Script {
     pub ignore_sigterm: bool,
     /// Devices that `-dev` may name; any other ends the start with exit code 1.
     pub devices: Vec<String>,
+    /// Neither probes nor `/slots` are answered, as when the decode loop hangs; health is.
+    pub stalled: bool,
+    /// What it holds on GPUs, as the fake NVML shows it.
+    pub residency: Residency,
     /// Layers offloaded and layers of the model, as the start-up log claims them.
     pub offloaded_layers: (u32, u32),
     /// The context length that the model was trained with, tokens.
@@ -75,6 +79,8 @@ impl Default for Script {
             stderr_flood: None,
             ignore_sigterm: false,
             devices: (0..8).map(|n| format!("CUDA{n}")).collect(),
+            stalled: false,
+            residency: Residency::default(),
             offloaded_layers: (33, 33),
             n_ctx_train: 32_768,
             build_info: "b0-scripted".to_owned(),
@@ -97,6 +103,21 @@ impl Default for Script {
             keep_requests: 1024,
         }
     }
+}
+
+/// What the engine holds on GPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Residency {
+    /// Its model and a context on the GPUs of `CUDA_VISIBLE_DEVICES`.
+    #[default]
+    Honest,
+    /// Nothing: it computes on the CPU.
+    Absent,
+    /// A context without the model.
+    ContextOnly,
+    /// Its model on these GPUs, whatever it was told.
+    On(Vec<String>),
 }
 
 /// A start that does not succeed.

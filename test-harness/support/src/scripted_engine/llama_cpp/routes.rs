@@ -1,5 +1,9 @@
 //! The routes and what stands before them: cross-origin headers, the API key, the loading state.
 
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
 use super::super::engine::Engine;
 use super::super::http::{Body, Connection, KeepAlive, Request, Response};
 use super::super::report::End;
@@ -18,6 +22,16 @@ pub(in crate::scripted_engine) async fn serve(
     keep: KeepAlive,
 ) -> After {
     let refused = before_handlers(engine, request);
+    if refused.is_none() && (is_probe(request) || request.path() == "/slots") {
+        while engine.script().stalled {
+            tokio::time::sleep(STALL_POLL).await;
+        }
+    }
+    if refused.is_none() && is_probe(request) {
+        engine.recorder.probed();
+        let text = r#"{"content":"x","tokens_predicted":1,"tokens_evaluated":1,"stop":true}"#;
+        return server::send(connection, request, keep, Response::json(200, text.to_owned())).await;
+    }
     if refused.is_none() && request.method == "POST" {
         if let Some(route) = completion_route(request.path()) {
             return completion::serve(engine, connection, request, keep, route).await;
@@ -34,6 +48,21 @@ pub(in crate::scripted_engine) async fn serve(
         .clone_into(&mut response.origin);
     entry.end(End::Answered(response.status));
     server::send(connection, request, keep, response).await
+}
+
+/// How often a stalled engine looks whether it still is.
+const STALL_POLL: Duration = Duration::from_millis(20);
+
+/// A supervisor's question whether the engine computes: one token, not streamed, or the smallest input; clients stream, and
+/// ask for more. It is answered whatever the script does to clients, and not listed among their requests.
+fn is_probe(request: &Request) -> bool {
+    let body = || serde_json::from_slice::<Value>(&request.body).unwrap_or_default();
+    match request.path() {
+        "/completion" => body()["n_predict"] == 1 && body()["stream"] == false,
+        "/v1/embeddings" => body() == json!({"input": "1"}),
+        "/v1/rerank" => body() == json!({"query": "1", "documents": ["1"]}),
+        _ => false,
+    }
 }
 
 fn completion_route(path: &str) -> Option<Route> {

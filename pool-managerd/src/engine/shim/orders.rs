@@ -1,0 +1,144 @@
+//! What daemon and shim tell each other: orders and answer over pipes, record and exit in the replica's folder.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+use super::log::LogLimits;
+use super::remains::Start;
+use crate::facts::Inputs;
+use crate::procfs::ProcessIdentity;
+
+/// The form of [`Record`]; a record of another form is not taken over.
+pub const FORMAT: u32 = 1;
+
+const RECORD: &str = "start.json";
+const EXIT: &str = "exit.json";
+
+/// One start, as ordered. It holds the engine's environment and goes through a pipe only.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Orders {
+    /// The engine's program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Its whole environment.
+    pub env: Vec<(String, String)>,
+    /// Texts that must not appear in its log.
+    pub secrets: Vec<String>,
+    /// How much of its output is kept.
+    pub log: LogLimits,
+    /// Between the polite and the forced end, ms.
+    pub grace_ms: u64,
+    /// The file that a living daemon holds a lock on.
+    pub owner_lock: PathBuf,
+    /// How long the engine may be without a daemon, ms.
+    pub adopt_within_ms: u64,
+    /// What a later daemon must know.
+    pub record: Record,
+}
+
+/// What is kept of a start, so that a later daemon can take it over or end it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The run of the kernel that the processes belong to.
+    pub boot_id: String,
+    /// Counts the starts of the replica.
+    pub generation: u64,
+    /// How everything of it is found.
+    pub start: Start,
+    /// Of the command it was started with; another one is another engine.
+    pub fingerprint: String,
+    /// Its loopback port.
+    pub port: u16,
+    /// The files it was started with.
+    pub inputs: Inputs,
+    /// When, milliseconds since 1970.
+    pub started_unix_ms: u64,
+    /// The shim; set by itself before the engine is started.
+    pub shim: Option<ProcessIdentity>,
+    /// The engine, leader of its group; set by the shim once it is started.
+    pub engine: Option<ProcessIdentity>,
+}
+
+/// The shim's one line to the daemon.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// The engine's process runs.
+    Started(ProcessIdentity),
+    /// It does not.
+    Refused(String),
+}
+
+/// How an engine ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Of which start.
+    pub generation: u64,
+    /// As wait(2) tells it.
+    pub wait_status: i32,
+    /// Whether the kernel killed any process for memory meanwhile, where it tells.
+    pub oom_killed: Option<bool>,
+}
+
+impl Exit {
+    /// In the standard library's terms.
+    #[must_use]
+    pub fn status(self) -> ExitStatus {
+        ExitStatus::from_raw(self.wait_status)
+    }
+}
+
+impl Record {
+    /// Makes it the record of its replica: whole or not at all.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn write(&self, dir: &Path) -> io::Result<()> {
+        replace(dir, RECORD, self)
+    }
+}
+
+impl Exit {
+    /// Makes it the exit of its replica: whole or not at all.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn write(&self, dir: &Path) -> io::Result<()> {
+        replace(dir, EXIT, self)
+    }
+}
+
+/// The latest start of the replica with that folder; none when there is none or it cannot be understood.
+#[must_use]
+pub fn read_record(dir: &Path) -> Option<Record> {
+    read::<Record>(&dir.join(RECORD)).filter(|record| record.format == FORMAT)
+}
+
+/// How that start ended; none while it runs, or when its shim could not say.
+#[must_use]
+pub fn read_exit(dir: &Path, generation: u64) -> Option<Exit> {
+    read::<Exit>(&dir.join(EXIT)).filter(|exit| exit.generation == generation)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+fn replace(dir: &Path, name: &str, content: &impl Serialize) -> io::Result<()> {
+    // Made with mode 0600.
+    let mut file = NamedTempFile::new_in(dir)?;
+    serde_json::to_writer(&mut file, content)?;
+    file.flush()?;
+    file.persist(dir.join(name))?;
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! What a replica's engine is entrusted to its shim with, and what is done with engines that an earlier run of the
+//! daemon has left: those that are still wanted are taken over, all others are ended.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use narration_core::wall;
+use rustix::process::Signal;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::engine::command::EngineCommand;
+use crate::engine::output::Output;
+use crate::engine::shim::{
+    FORMAT, LogFiles, LogLimits, Orders, Record, SHIM, Start, end_remains, read_record,
+};
+use crate::facts::Inputs;
+use crate::procfs::{self, ProcessIdentity};
+use crate::state_dir::read_key;
+
+/// How long the shim of an unwanted engine may take to end it: SIGKILL, reap, three small files.
+const END_ROUNDS: u32 = 300;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How the engines of one replica are kept.
+#[derive(Debug, Clone)]
+pub struct Custody {
+    /// Its private folder: records, logs, keys, and the engine's working directory.
+    pub dir: PathBuf,
+    /// Of what it would be started with.
+    pub fingerprint: String,
+    /// Configured values that must not appear in any line of its output.
+    pub secrets: Vec<SecretString>,
+    /// How much of the output is kept.
+    pub log: LogLimits,
+    /// Between the polite and the forced end.
+    pub grace: Duration,
+    /// What all replicas share.
+    pub node: NodeCustody,
+}
+
+/// The part of it that is the same for all replicas of a node.
+#[derive(Debug, Clone)]
+pub struct NodeCustody {
+    /// The file that this daemon holds a lock on as long as it lives.
+    pub owner_lock: PathBuf,
+    /// How long an engine may be without a daemon.
+    pub adopt_within: Duration,
+    /// Where a control group per start can be made; absent where none can.
+    pub cgroups: Option<PathBuf>,
+    /// The run of the kernel.
+    pub boot_id: String,
+}
+
+impl Custody {
+    /// The replica's folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where the API key of one start is.
+    #[must_use]
+    pub fn key_file(&self, generation: u64) -> PathBuf {
+        self.dir.join(format!("api-key.{generation}"))
+    }
+
+    /// Where the output of one start is.
+    #[must_use]
+    pub fn log_files(&self, generation: u64) -> LogFiles {
+        LogFiles::new(&self.dir, generation)
+    }
+
+    /// Between the polite and the forced end.
+    #[must_use]
+    pub const fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    /// The orders for one start. Makes its control group.
+    ///
+    /// # Errors
+    /// When a text of the command is none that JSON can carry.
+    pub fn orders(
+        &self,
+        command: EngineCommand,
+        port: u16,
+        inputs: Inputs,
+        output: &Output,
+    ) -> io::Result<Orders> {
+        let own = std::iter::once(output.key()).chain(&self.secrets);
+        let secrets = own.map(|secret| secret.expose_secret().to_owned());
+        let env = command.env.into_iter();
+        Ok(Orders {
+            program: command.program,
+            args: command.args,
+            env: env
+                .map(|(name, value)| (name, value.expose_secret().to_owned()))
+                .collect(),
+            secrets: secrets.collect(),
+            log: self.log,
+            grace_ms: ms(self.grace),
+            owner_lock: self.node.owner_lock.clone(),
+            adopt_within_ms: ms(self.node.adopt_within),
+            record: Record {
+                format: FORMAT,
+                boot_id: self.node.boot_id.clone(),
+                generation: output.generation(),
+                start: self.node.start(),
+                fingerprint: self.fingerprint.clone(),
+                port,
+                inputs,
+                started_unix_ms: wall::unix_ms(),
+                shim: None,
+                engine: None,
+            },
+        })
+    }
+}
+
+impl NodeCustody {
+    fn start(&self) -> Start {
+        let mut start = Start::new(None);
+        start.cgroup = self.cgroups.as_ref().and_then(|parent| {
+            let group = parent.join(format!("llama-orch-engine-{}", start.mark));
+            fs::create_dir(&group).is_ok().then_some(group)
+        });
+        start
+    }
+
+    fn is_alive(&self, record: &Record) -> bool {
+        record.boot_id == self.boot_id && record.shim.is_some_and(ProcessIdentity::is_running)
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What earlier runs of the daemon have left of one replica.
+#[derive(Debug, Clone)]
+pub enum Legacy {
+    /// It never ran.
+    Nothing,
+    /// Its latest start, of that generation, is over.
+    Ended(u64),
+    /// Its latest start runs, with this API key.
+    Running(Box<Record>, SecretString),
+}
+
+impl Legacy {
+    /// The latest start; 0 when there was none.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Ended(generation) => *generation,
+            Self::Running(record, _) => record.generation,
+        }
+    }
+}
+
+/// What earlier runs of the daemon have left.
+#[derive(Debug)]
+pub struct Inheritance {
+    /// Below it every replica has its folder.
+    engines: PathBuf,
+    node: NodeCustody,
+    kept: HashSet<u32>,
+}
+
+impl Inheritance {
+    /// Of the daemon whose engines have their folders below `engines`.
+    #[must_use]
+    pub fn new(engines: PathBuf, node: NodeCustody) -> Self {
+        Self {
+            engines,
+            node,
+            kept: HashSet::new(),
+        }
+    }
+
+    /// What there is of a replica; its engine is taken when it runs and is the one that would be started now.
+    pub fn take(&mut self, custody: &Custody) -> Legacy {
+        let Some(record) = read_record(custody.dir()) else {
+            return Legacy::Nothing;
+        };
+        let generation = record.generation;
+        let wanted = record.fingerprint == custody.fingerprint && record.engine.is_some();
+        // Without its key the engine is of no use.
+        let key = read_key(&custody.key_file(generation));
+        match key {
+            Ok(key) if wanted && self.node.is_alive(&record) => {
+                self.kept.extend(record.shim.map(|shim| shim.pid));
+                Legacy::Running(Box::new(record), key)
+            }
+            _ => Legacy::Ended(generation),
+        }
+    }
+
+    /// Ends everything that was not taken, and returns what could not be ended. Blocking.
+    #[must_use]
+    pub fn end_the_rest(self) -> Vec<String> {
+        let mut troubles = Vec::new();
+        for shim in self.shims().filter(|shim| !self.kept.contains(&shim.pid)) {
+            troubles.extend(end_shim(shim).err().map(|error| error.to_string()));
+        }
+        for record in self
+            .records()
+            .filter(|record| record.boot_id == self.node.boot_id)
+        {
+            let kept = record.shim.is_some_and(|shim| self.kept.contains(&shim.pid));
+            if !kept {
+                troubles.extend(end_remains(&record.start).err().map(|error| error.to_string()));
+            }
+        }
+        troubles
+    }
+
+    /// Every shim of this state directory that runs, with or without a record.
+    fn shims(&self) -> impl Iterator<Item = ProcessIdentity> {
+        let ours = |pid: &u32| {
+            let arguments = procfs::arguments(*pid);
+            let is_shim = arguments.get(1).is_some_and(|first| first == SHIM.as_bytes());
+            let dir = arguments
+                .get(2)
+                .map(|dir| PathBuf::from(String::from_utf8_lossy(dir).into_owned()));
+            is_shim && dir.is_some_and(|dir| dir.starts_with(&self.engines))
+        };
+        procfs::pids()
+            .filter(ours)
+            .filter_map(|pid| ProcessIdentity::of(pid).ok())
+    }
+
+    fn records(&self) -> impl Iterator<Item = Record> {
+        let pools = folders(&self.engines);
+        pools
+            .flat_map(|pool| folders(&pool))
+            .filter_map(|replica| read_record(&replica))
+    }
+}
+
+fn folders(of: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(of)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+}
+
+fn end_shim(shim: ProcessIdentity) -> io::Result<()> {
+    shim.signal(Signal::INT)?;
+    for _ in 0..END_ROUNDS {
+        if !shim.is_running() {
+            return Ok(());
+        }
+        sleep(PAUSE);
+    }
+    // The kernel ends its engine with it.
+    shim.signal(Signal::KILL)
+}
