@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use adapter_api::{Adapter, Timeouts};
 use api_types::EngineKind;
-use http_util::{BuildError, Client};
+use api_types::link::{ENGINE_START_HEADER, EngineStart};
+use http::{HeaderName, HeaderValue};
+use http_util::{BuildError, Client, Endpoint};
 use llamacpp_http::LlamaCpp;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
@@ -17,16 +19,20 @@ use crate::registry::Target;
 pub struct EndpointSpec {
     /// Which protocol it speaks.
     pub engine: EngineKind,
-    /// Its base URL.
+    /// Its base URL, or that of its node's relay.
     pub url: String,
-    /// Its own key. Never this daemon's token.
+    /// The key of whoever answers there: the engine's own, or the installation's token where that is a relay. A token
+    /// never goes to an engine.
     pub key: Option<SecretString>,
+    /// Where a relay answers: which start of the engine is meant.
+    pub relay: Option<EngineStart>,
 }
 
 impl PartialEq for EndpointSpec {
     fn eq(&self, other: &Self) -> bool {
         let key = |spec: &Self| spec.key.as_ref().map(|key| key.expose_secret().to_owned());
-        self.engine == other.engine && self.url == other.url && key(self) == key(other)
+        let address = |spec: &Self| (spec.engine, spec.url.clone(), spec.relay);
+        address(self) == address(other) && key(self) == key(other)
     }
 }
 
@@ -57,7 +63,7 @@ impl Adapters {
                     target: target.clone(),
                     source,
                 })?;
-                Ok(Arc::new(LlamaCpp::new(endpoint, self.timeouts)))
+                Ok(Arc::new(LlamaCpp::new(meant(endpoint, spec), self.timeouts)))
             }
             engine @ (EngineKind::Vllm | EngineKind::Tgi | EngineKind::Triton | EngineKind::Openai) => {
                 Err(BindError::UnsupportedEngine {
@@ -67,4 +73,14 @@ impl Adapters {
             }
         }
     }
+}
+
+/// A relay is told with every request which start of the engine is meant.
+#[expect(clippy::expect_used, reason = "a UUID, a dot and digits are visible ASCII")]
+fn meant(endpoint: Endpoint, spec: &EndpointSpec) -> Endpoint {
+    let Some(start) = spec.relay else {
+        return endpoint;
+    };
+    let value = HeaderValue::from_str(&start.to_string()).expect("visible ASCII is a header's value");
+    endpoint.with_header(HeaderName::from_static(ENGINE_START_HEADER), value)
 }

@@ -24,6 +24,7 @@ use crate::dispatcher::{Dispatcher, Durable, Parts};
 use crate::engine_log::EngineLogs;
 use crate::metrics::Metrics;
 use crate::model_gauges::ModelGauges;
+use crate::node_check::NodeCheck;
 use crate::options;
 use crate::pause::Pause;
 use crate::queue_gauges::QueueGauges;
@@ -97,6 +98,7 @@ impl Daemon {
         let parts = Parts {
             host: Arc::clone(&host),
             logs: Arc::new(EngineLogs::new(nodes)),
+            token: config.auth.token.clone(),
             metrics: metrics.clone(),
             devices: DeviceGauges::new(&metrics.registry).context("metric families cannot be registered")?,
             models: ModelGauges::new(&metrics.registry).context("metric families cannot be registered")?,
@@ -114,6 +116,7 @@ impl Daemon {
         let state = AppState {
             dispatcher: handle,
             host,
+            node_check: NodeCheck::new(config.auth.token.clone())?,
             journal: kept.journal.clone(),
             artifacts,
             metrics: Arc::new(metrics),

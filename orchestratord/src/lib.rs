@@ -16,6 +16,7 @@ pub mod engine_log;
 pub mod jitter;
 pub mod metrics;
 pub mod model_gauges;
+pub mod node_check;
 pub mod options;
 pub mod pause;
 pub mod queue_gauges;

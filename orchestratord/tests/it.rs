@@ -1,6 +1,8 @@
 //! The built `orchestratord` over real sockets, with scripted engines registered as a node would.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "it/boxes.rs"]
+mod boxes;
 #[path = "it/fixture.rs"]
 mod fixture;
 
@@ -44,6 +46,8 @@ mod pauses;
 mod queue;
 #[path = "it/rate.rs"]
 mod rate;
+#[path = "it/relay.rs"]
+mod relay;
 #[path = "it/restart.rs"]
 mod restart;
 #[path = "it/routes.rs"]

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use url::{Host, Url};
+use url::Url;
 use uuid::Uuid;
 
 use crate::assemble::Assembly;
@@ -30,11 +30,14 @@ use crate::changes::Changes;
 use crate::engine::probe::Clients;
 use crate::facts::{DigestCache, FileWatcher};
 use crate::gpu::{GpuState, GpuWatch, NvmlGpus, Sampler, SamplerOptions};
+use crate::http::relay::{Passage, PassageOptions};
 use crate::http::{ApiState, router};
 use crate::link::{Link, Sequence};
 use crate::metrics::Metrics;
 use crate::pool::{Pools, Wishes};
+use crate::reach::{NoAddress, Reach};
 use crate::reconcile::{Pulse, Reconciler};
+use crate::relay_metrics::RelayMetrics;
 use crate::replica::Shared;
 use crate::replica::custody::NodeCustody;
 use crate::report::{Identity, Reporter};
@@ -85,10 +88,10 @@ pub enum StartError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Engine keys would go to anybody who answers at that address.
+    /// The node's report would be anybody's, and so would its engines.
     #[error(
-        "pool_managerd.orchestrator_url {url} is beyond loopback and no token is configured: reports carry the \
-         engines' keys, so set AUTH_TOKEN or auth.token_file to the orchestrator's token"
+        "pool_managerd.orchestrator_url {url} is beyond loopback and no token is configured: nobody there could be told \
+         from the orchestrator, so set AUTH_TOKEN or auth.token_file to the orchestrator's token"
     )]
     NoTokenBeyondLoopback {
         /// The URL.
@@ -97,6 +100,9 @@ pub enum StartError {
     /// The kernel's view of processes.
     #[error("/proc cannot be read")]
     Proc(#[source] io::Error),
+    /// The orchestrator could not be told where this daemon is.
+    #[error(transparent)]
+    NoAddress(#[from] NoAddress),
     /// The probe thread.
     #[error("the NVML probe thread cannot be started")]
     Probe(#[source] io::Error),
@@ -196,10 +202,13 @@ impl Daemon {
     ) -> Result<Self, StartError> {
         let node = &config.pool_managerd;
         let client = orchestrator(config)?;
-        let front = Front::new(ACTOR, &config.auth, &config.http, node.addr.get())?;
+        let http = Reach::known_hosts(node, &config.http);
+        let front = Front::new(ACTOR, &config.auth, &http, node.addr.get())?;
         let state = StateDir::open(&node.state_dir)?;
         let listener = Listener::bind(node.addr.get())?;
+        let reach = Reach::new(node, listener.local_addr())?;
         announce(listener.local_addr());
+        reach.tell();
 
         let (engines, loops) = (Engines::new(node.keep_engines), Loops::default());
         let (metrics, changes) = (Metrics::new()?, Changes::default());
@@ -213,11 +222,11 @@ impl Daemon {
         let pools = Pools::new(assembled, wished);
         story::started(pools.iter().count());
 
-        let reporter = Reporter::new(
-            identity(config, listener.local_addr()),
-            gpus.clone(),
-            pools.clone(),
-        );
+        let identity = identity(config, reach);
+        let relay = relay(config, &identity, metrics)?;
+        let mut limits = Limits::new(&config.http, &config.auth);
+        identity.reach.make_room(&mut limits, &node.pools);
+        let reporter = Reporter::new(identity, gpus.clone(), pools.clone());
         let sequence = Sequence::default();
         let link = Link::new(
             client,
@@ -228,8 +237,9 @@ impl Daemon {
         );
         let link_stop = CancellationToken::new();
         Ok(Self {
-            limits: Limits::new(&config.http, &config.auth),
+            limits,
             api: ApiState {
+                relay,
                 pulse: loops.reconcile(&pools, &gpus, &shared),
                 reporter,
                 sequence,
@@ -341,36 +351,39 @@ fn custody(node: &PoolManagerd, state: &StateDir) -> Result<NodeCustody, StartEr
     })
 }
 
-fn identity(config: &Config, bound: SocketAddr) -> Identity {
-    let advertised = config.pool_managerd.advertise_url.as_ref();
+fn identity(config: &Config, reach: Reach) -> Identity {
     Identity {
         node_id: config.pool_managerd.node_id.clone(),
         instance: Uuid::new_v4(),
-        address: advertised.map_or_else(|| format!("http://{bound}"), |url| url.as_str().to_owned()),
+        reach,
     }
 }
 
+fn relay(config: &Config, identity: &Identity, metrics: &Metrics) -> Result<Option<Passage>, StartError> {
+    if !identity.reach.relay {
+        return Ok(None);
+    }
+    let passage = Passage::new(PassageOptions {
+        instance: identity.instance,
+        max_body_bytes: config.http.max_body_bytes.get(),
+        metrics: RelayMetrics::register(metrics.registry())?,
+    })?;
+    Ok(Some(passage))
+}
+
 fn orchestrator(config: &Config) -> Result<OrchestratorClient, StartError> {
-    let text = config.pool_managerd.orchestrator_url.as_str();
+    let to = &config.pool_managerd.orchestrator_url;
+    let text = to.as_str();
     let unusable = |source| StartError::Orchestrator {
         url: text.to_owned(),
         source,
     };
     let url = Url::parse(text).map_err(|error| unusable(error.into()))?;
-    if config.auth.token.is_none() && !is_loopback(&url) {
+    if config.auth.token.is_none() && !to.is_loopback() {
         return Err(StartError::NoTokenBeyondLoopback { url: text.to_owned() });
     }
     let client = OrchestratorClient::new(ClientConfig::new(url, config.auth.token.clone()));
     client.map_err(|error: ClientError| unusable(error.into()))
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
-    }
 }
 
 #[cfg(test)]
@@ -378,23 +391,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_host_is_loopback() {
-        let of = |text: &str| is_loopback(&Url::parse(text).unwrap());
-        for near in [
-            "http://127.0.0.1:8080",
-            "http://localhost",
-            "https://[::1]:1",
-            "http://127.9.9.9",
-        ] {
-            assert!(of(near), "{near}");
-        }
-        for far in ["http://10.0.0.1:8080", "http://localhost.example", "http://box"] {
-            assert!(!of(far), "{far}");
-        }
-    }
-
-    #[test]
-    fn keys_never_leave_the_host_without_a_token() {
+    fn no_orchestrator_beyond_loopback_without_a_token() {
         let mut config = Config::default();
         config.pool_managerd.orchestrator_url = "http://10.0.0.1:8080".parse().unwrap();
         assert!(matches!(

@@ -1,6 +1,7 @@
-//! The daemon's routes. Handlers read watches and answer; none changes anything. The front (`http-front`) has
+//! The daemon's routes. Handlers read watches and answer, or pass a request on to an engine; none changes anything. The front (`http-front`) has
 //! checked who asks before any of them runs.
 
+pub mod relay;
 mod routes;
 
 use axum::Router;
@@ -18,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::pool::Pools;
 use crate::reconcile::Pulse;
 use crate::report::Reporter;
+use relay::Passage;
 
 /// What handlers read.
 #[derive(Debug, Clone)]
@@ -28,6 +30,8 @@ pub struct ApiState {
     pub sequence: Sequence,
     /// The pools.
     pub pools: Pools,
+    /// The way to the engines; absent where the relay is off.
+    pub relay: Option<Passage>,
     /// Whether the reconcile loop turns.
     pub pulse: Pulse,
     /// The GPUs.
@@ -51,6 +55,7 @@ fn declared() -> OpenApiRouter<ApiState> {
         .routes(routes!(routes::pools))
         .routes(routes!(routes::pool))
         .routes(routes!(routes::logs))
+        .routes(routes!(relay::relay))
         .routes(routes!(routes::metrics))
         .routes(routes!(routes::healthz))
         .routes(routes!(routes::readyz))
@@ -65,5 +70,5 @@ pub fn openapi() -> Document {
 /// The routes behind the front.
 pub fn router(state: ApiState, front: Front) -> Router {
     let (router, _contract) = declared().split_for_parts();
-    front.wrap(router.with_state(state))
+    front.always_token(&[relay::ROUTE]).wrap(router.with_state(state))
 }

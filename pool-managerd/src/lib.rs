@@ -4,7 +4,8 @@
 //! [`link`]); the [`reconcile`] loop turns it into one goal per replica; each [`replica`] actor drives its
 //! engine towards the goal; the [`report`] puts the outcome together for [`link`] and [`http`]. It may touch:
 //! the NVML library, processes it started, its state directory, the files of its pools (reading), loopback
-//! sockets of its engines, and the orchestrator.
+//! sockets of its engines, and the orchestrator. An orchestrator on another host reaches the engines through the relay
+//! in [`http`]; [`reach`] says whether.
 
 pub mod assemble;
 pub mod cgroups;
@@ -20,7 +21,9 @@ pub mod metrics;
 pub mod pool;
 pub mod preflight;
 pub mod procfs;
+pub mod reach;
 pub mod reconcile;
+pub mod relay_metrics;
 pub mod replica;
 pub mod report;
 pub mod state_dir;

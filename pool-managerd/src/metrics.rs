@@ -82,6 +82,12 @@ impl Metrics {
         })
     }
 
+    /// Where the families of other parts of the daemon go.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// The text form of every family, for a scraper.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::gpu::{GpuState, describe};
 use crate::pool::{Pools, strip_keys};
 use crate::procfs::Stat;
+use crate::reach::Reach;
 
 /// Puts reports together. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -24,8 +25,8 @@ pub struct Identity {
     pub node_id: NodeId,
     /// This run of the daemon.
     pub instance: Uuid,
-    /// The daemon's base URL.
-    pub address: String,
+    /// How the orchestrator gets here.
+    pub reach: Reach,
 }
 
 impl Reporter {
@@ -39,14 +40,30 @@ impl Reporter {
         }
     }
 
-    /// The full state for the orchestrator, with the engines' keys.
+    /// The full state for the orchestrator: with the engines' keys, or with the relay's places for them.
     #[must_use]
     pub fn full(&self, seq: u64) -> NodeReport {
+        let mut report = self.state(seq);
+        let pools = report.pools.iter_mut();
+        pools.for_each(|pool| self.identity.reach.address_engines(pool));
+        report
+    }
+
+    /// The full state for anybody else: without keys.
+    #[must_use]
+    pub fn public(&self, seq: u64) -> NodeReport {
+        let mut report = self.state(seq);
+        report.pools.iter_mut().for_each(strip_keys);
+        report
+    }
+
+    fn state(&self, seq: u64) -> NodeReport {
         let mut report = NodeReport {
             node_id: self.identity.node_id.clone(),
             instance: self.identity.instance,
             seq,
-            address: self.identity.address.clone(),
+            address: self.identity.reach.address.clone(),
+            relay: self.identity.reach.relay,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             driver: None,
             driver_error: None,
@@ -73,13 +90,5 @@ impl Reporter {
             gpu.used_by_others_bytes = gpu.memory_used_bytes.saturating_sub(own);
             gpu.reserved_bytes = self.pools.reserved(&gpu.uuid);
         }
-    }
-
-    /// The full state for anybody else: without keys.
-    #[must_use]
-    pub fn public(&self, seq: u64) -> NodeReport {
-        let mut report = self.full(seq);
-        report.pools.iter_mut().for_each(strip_keys);
-        report
     }
 }

@@ -17,6 +17,8 @@ mod prober;
 mod residency;
 #[path = "it/restart.rs"]
 mod restart;
+#[path = "it/relay.rs"]
+mod relay;
 #[path = "it/rig.rs"]
 mod rig;
 #[path = "it/shim.rs"]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use adapter_api::{AdapterErrorKind, Health};
 use adapter_host::{AdapterHost, BindError, Bound, BreakerState, Target, Unbound};
 use api_types::EngineKind;
+use api_types::link::EngineStart;
 use prometheus::Registry;
 use secrecy::SecretString;
 use test_harness_support::scripted_engine::{Script, ScriptedEngine};
@@ -88,6 +89,34 @@ async fn the_same_report_again_changes_nothing() {
     keyed.key = Some(SecretString::from("k"));
     assert_eq!(host.bind(pool, replica, 1, keyed).unwrap(), Bound::Rebound);
     assert_eq!(host.snapshot()[0].props, None);
+}
+
+/// REQ-RELAY-START: a relay is told which start is meant, and another start is another endpoint.
+#[tokio::test]
+async fn a_relay_is_told_which_start_of_the_engine_is_meant() {
+    let (host, engine) = (host(), engine().await);
+    let bind = |generation, start: u64| {
+        let Target { pool, replica } = target();
+        let relay = Some(EngineStart {
+            instance: uuid::Uuid::from_u128(9),
+            generation: start,
+        });
+        let spec = adapter_host::EndpointSpec {
+            relay,
+            ..spec(&engine.base_url())
+        };
+        host.bind(pool, replica, generation, spec).unwrap()
+    };
+    assert_eq!(bind(1, 1), Bound::New);
+    assert_eq!(bind(1, 1), Bound::Unchanged);
+    assert_eq!(bind(1, 2), Bound::Rebound);
+    generate(&host).await.unwrap();
+    let report = engine.report();
+    let told = report.requests[0].headers.get("x-engine-start");
+    assert_eq!(
+        told.map(String::as_str),
+        Some("00000000-0000-0000-0000-000000000009.2")
+    );
 }
 
 #[tokio::test]

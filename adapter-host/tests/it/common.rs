@@ -41,6 +41,7 @@ pub(crate) fn spec(url: &str) -> EndpointSpec {
         engine: EngineKind::Llamacpp,
         url: url.to_owned(),
         key: None,
+        relay: None,
     }
 }
 

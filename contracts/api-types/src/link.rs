@@ -1,5 +1,9 @@
 //! The link between the daemons: registration, heartbeats that carry the full state, and the
-//! desired state in the reply. Levels, not deltas, so either side may restart at any time.
+//! desired state in the reply. Levels, not deltas, so either side may restart at any time. How an
+//! orchestrator on another host reaches a node's engines: through the node's relay.
+
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -19,6 +23,10 @@ pub struct NodeReport {
     pub seq: u64,
     /// Base URL of pool-managerd, for logs and the relay.
     pub address: String,
+    /// The node's engines are reached through its relay: their `endpoint` is the relay's, and their
+    /// keys stay on the node.
+    #[serde(default)]
+    pub relay: bool,
     /// The version of pool-managerd.
     pub version: String,
     /// The driver, where NVML answers.
@@ -62,6 +70,9 @@ pub struct NodeStatus {
     pub node_id: NodeId,
     /// Base URL of its pool-managerd.
     pub address: String,
+    /// Its engines are reached through its relay.
+    #[serde(default)]
+    pub relay: bool,
     /// The version of its pool-managerd.
     pub version: String,
     /// Heard of lately.
@@ -112,4 +123,88 @@ pub struct EngineLog {
     pub exit: Option<String>,
     /// Oldest first.
     pub lines: Vec<String>,
+}
+
+/// The request header that tells a relay which start of an engine is meant (see [`EngineStart`]).
+pub const ENGINE_START_HEADER: &str = "x-engine-start";
+
+/// One start of one replica's engine, as its node counts them. A relay passes a request on to exactly
+/// this start or refuses it, so that no stream lands on a newer engine than the one its sender knows.
+/// Written `<instance>.<generation>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineStart {
+    /// The run of pool-managerd that counts: another run may count anew.
+    pub instance: Uuid,
+    /// The replica's generation.
+    pub generation: u64,
+}
+
+/// A text that names no start of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be INSTANCE.GENERATION: the UUID and the number of the node's report")]
+pub struct NoEngineStart;
+
+impl fmt::Display for EngineStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.instance, self.generation)
+    }
+}
+
+impl FromStr for EngineStart {
+    type Err = NoEngineStart;
+
+    fn from_str(text: &str) -> Result<Self, NoEngineStart> {
+        let (instance, generation) = text.split_once('.').ok_or(NoEngineStart)?;
+        // A sign would be a second spelling of the same number.
+        let digits = generation.bytes().all(|byte| byte.is_ascii_digit());
+        let generation = generation.parse().ok().filter(|_| digits);
+        Ok(Self {
+            instance: Uuid::parse_str(instance).map_err(|_| NoEngineStart)?,
+            generation: generation.ok_or(NoEngineStart)?,
+        })
+    }
+}
+
+/// Base URL of a replica's engine behind the relay of the pool-managerd at `address`. Ids need no
+/// escaping.
+#[must_use]
+pub fn relay_url(address: &str, pool: &PoolId, replica: &ReplicaId) -> String {
+    format!("{}/v1/relay/{pool}/{replica}", address.trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_of_an_engine_reads_as_it_is_written() {
+        let start = EngineStart {
+            instance: Uuid::from_u128(7),
+            generation: 12,
+        };
+        assert_eq!(start.to_string().parse(), Ok(start));
+        for bad in [
+            "",
+            "12",
+            ".12",
+            "x.12",
+            "00000000-0000-0000-0000-000000000007",
+            "00000000-0000-0000-0000-000000000007.",
+            "00000000-0000-0000-0000-000000000007.+1",
+            "00000000-0000-0000-0000-000000000007.1.2",
+        ] {
+            assert_eq!(bad.parse::<EngineStart>(), Err(NoEngineStart), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_relay_lies_below_its_address() {
+        let (pool, replica) = ("p".parse().unwrap(), "r0".parse().unwrap());
+        for address in ["http://10.0.0.5:9200", "http://10.0.0.5:9200/"] {
+            assert_eq!(
+                relay_url(address, &pool, &replica),
+                "http://10.0.0.5:9200/v1/relay/p/r0"
+            );
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api_types::PoolId;
-use api_types::link::{EngineLog, EngineLogQuery};
+use api_types::link::{EngineLog, EngineLogQuery, NodeReport};
 use secrecy::SecretString;
 use tokio::time::timeout;
 
@@ -37,6 +37,20 @@ impl NodeClient {
             token,
             request_timeout: timeouts.request,
         })
+    }
+
+    /// Who answers at `base_url`, and its state: `GET /v1/node` of a pool-managerd. Takes at most the request timeout.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn node(&self, base_url: &str) -> Result<NodeReport, ClientError> {
+        let api = Api::new(&self.client, "pool-managerd", base_url, self.token.as_ref())?;
+        let limit = self.request_timeout;
+        let late = |_elapsed| ClientError::Timeout {
+            peer: api.peer().clone(),
+            limit,
+        };
+        timeout(limit, api.get("/v1/node")).await.map_err(late)?
     }
 
     /// The last lines that an engine wrote: `GET /v1/pools/{id}/logs` of the pool-managerd at `base_url`. Takes at

@@ -73,7 +73,9 @@ impl Environment {
         self.vars.keys().map(String::as_str)
     }
 
-    pub(crate) fn node_id(&self) -> NodeId {
+    /// The node's name unless it is told another: the host name.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
         node_id_from(&self.host_name)
     }
 

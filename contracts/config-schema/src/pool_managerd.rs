@@ -21,8 +21,11 @@ pub struct PoolManagerd {
     pub addr: ListenAddr,
     /// The orchestrator it registers with. Default http://127.0.0.1:8080.
     pub orchestrator_url: BaseUrl,
-    /// The URL the orchestrator reaches this daemon at. Default: `http://` and the bound address.
+    /// The URL the orchestrator reaches this daemon at. Default: `http://` and the bound address. Needed
+    /// where `addr` is every address of the host and the orchestrator is on another one.
     pub advertise_url: Option<BaseUrl>,
+    /// When the orchestrator reaches engines through this daemon instead of directly. Default `auto`.
+    pub relay: RelayMode,
     /// The node's name. Default: the host name, every character but letters, digits, `.`, `_` and
     /// `-` replaced by `-`.
     pub node_id: NodeId,
@@ -62,6 +65,7 @@ impl Default for PoolManagerd {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 9200)).into(),
             orchestrator_url: BaseUrl::http(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
             advertise_url: None,
+            relay: RelayMode::default(),
             node_id: node_id_from(""),
             nvml_library: None,
             state_dir: PathBuf::from("/var/lib/llama-orch"),
@@ -72,6 +76,19 @@ impl Default for PoolManagerd {
             pools: Vec::new(),
         }
     }
+}
+
+/// When the orchestrator reaches this node's engines, which listen on loopback only, through its
+/// pool-managerd. Their keys stay on the node then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RelayMode {
+    /// When `orchestrator_url` is beyond loopback.
+    #[default]
+    Auto,
+    /// Always: for an orchestrator that only seems to be on this host, behind a tunnel or in a
+    /// container with a network of its own.
+    Always,
 }
 
 /// One engine configuration on a set of GPUs. There is no setting that lets an engine compute on

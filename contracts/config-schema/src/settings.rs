@@ -77,6 +77,7 @@ pub const SETTINGS: &[Setting] = &[
         "pool_managerd.advertise_url",
         Kind::Text,
     ),
+    setting("POOL_MANAGERD_RELAY", "pool_managerd.relay", Kind::Text),
     setting("POOL_MANAGERD_NODE_ID", "pool_managerd.node_id", Kind::Text),
     setting(
         "POOL_MANAGERD_NVML_LIBRARY",

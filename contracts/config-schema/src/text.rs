@@ -96,7 +96,8 @@ impl ListenAddr {
 
 impl ListenAddr {
     /// Where a client on the same host reaches a daemon that listens here.
-    pub(crate) fn reachable(&self) -> SocketAddr {
+    #[must_use]
+    pub fn reachable(&self) -> SocketAddr {
         match self.0 {
             SocketAddr::V4(addr) if addr.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, addr.port()).into(),
             SocketAddr::V6(addr) if addr.ip().is_unspecified() => (Ipv6Addr::LOCALHOST, addr.port()).into(),
@@ -125,6 +126,43 @@ impl BaseUrl {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether the URL can only mean this host.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        let url = Url::parse(&self.0).ok();
+        match url.as_ref().and_then(Url::host) {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
+            None => false,
+        }
+    }
+
+    /// The host as clients put it into `Host`.
+    #[must_use]
+    pub fn host_name(&self) -> Option<HostName> {
+        Url::parse(&self.0).ok()?.host_str()?.parse().ok()
+    }
+
+    /// Host name or address (without the brackets of IPv6) and port, to connect to.
+    #[must_use]
+    pub fn host_and_port(&self) -> (String, u16) {
+        let url = Url::parse(&self.0).ok();
+        let host = match url.as_ref().and_then(Url::host) {
+            Some(Host::Domain(name)) => name.to_owned(),
+            Some(Host::Ipv4(ip)) => ip.to_string(),
+            Some(Host::Ipv6(ip)) => ip.to_string(),
+            None => String::new(),
+        };
+        (host, url.and_then(|url| url.port_or_known_default()).unwrap_or(0))
+    }
+
+    /// Whether what is sent there can be read on the way.
+    #[must_use]
+    pub fn is_plain_beyond_loopback(&self) -> bool {
+        self.0.starts_with("http://") && !self.is_loopback()
     }
 
     /// `http://` and the address.
@@ -250,6 +288,41 @@ mod tests {
             let error = bad.parse::<BaseUrl>().unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn host_and_port_are_those_of_the_url() {
+        for (text, host, port) in [
+            ("http://box:8080/x", "box", 8080),
+            ("http://10.0.0.1", "10.0.0.1", 80),
+            ("https://[fd00::2]", "fd00::2", 443),
+        ] {
+            let url: BaseUrl = text.parse().unwrap();
+            assert_eq!(url.host_and_port(), (host.to_owned(), port));
+        }
+    }
+
+    #[test]
+    fn only_this_host_is_loopback() {
+        let of = |text: &str| text.parse::<BaseUrl>().unwrap();
+        for near in [
+            "http://127.0.0.1:8080",
+            "http://localhost",
+            "http://LOCALHOST:1",
+            "https://[::1]:1",
+            "http://[::ffff:127.0.0.1]:1",
+            "http://127.9.9.9",
+        ] {
+            assert!(of(near).is_loopback(), "{near}");
+            assert!(!of(near).is_plain_beyond_loopback(), "{near}");
+        }
+        for far in ["http://10.0.0.1:8080", "http://localhost.example", "http://box"] {
+            assert!(
+                !of(far).is_loopback() && of(far).is_plain_beyond_loopback(),
+                "{far}"
+            );
+        }
+        assert!(!of("https://box").is_plain_beyond_loopback());
     }
 
     #[test]

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::artifacts::Artifacts;
 use crate::dispatcher::Handle;
 use crate::metrics::Metrics;
+use crate::node_check::NodeCheck;
 use crate::rate::RateLimits;
 
 /// What handlers need: handles only.
@@ -41,6 +42,8 @@ pub struct AppState {
     pub dispatcher: Handle,
     /// Engines, for tokenizing.
     pub host: Arc<AdapterHost>,
+    /// Whether a node's relay can be reached.
+    pub node_check: NodeCheck,
     /// Where admissions are recorded; absent when nothing is to survive.
     pub journal: Option<Arc<Journal>>,
     /// What clients store; absent where nothing is kept.

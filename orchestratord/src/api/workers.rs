@@ -6,11 +6,12 @@ use api_types::{ErrorBody, ErrorCode, NodeId};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
-use http_front::{ApiError, ApiJson, ApiPath};
+use http_front::{ApiError, ApiJson, ApiPath, RequestContext};
 
 use super::AppState;
 use super::tasks::gone;
 use crate::dispatcher::ReportRefused;
+use crate::node_check::is_of_this_host;
 
 /// Routes that need the token even of local callers under `AUTH_OPTIONAL`.
 pub(crate) const ALWAYS_TOKEN: &[&str] = &[
@@ -27,14 +28,18 @@ pub(crate) const ALWAYS_TOKEN: &[&str] = &[
     request_body = NodeReport,
     responses(
         (status = 200, description = "What the node shall do", body = DesiredState),
+        (status = 400, description = "INVALID_PARAMS: also where the node's relay cannot be reached", body = ErrorBody),
         (status = 401, description = "MISSING_TOKEN or BAD_TOKEN", body = ErrorBody),
         (status = 409, description = "CONFLICT: the node or one of its pools is taken", body = ErrorBody),
     )
 )]
 pub(super) async fn register(
     State(state): State<AppState>,
+    context: RequestContext,
     ApiJson(report): ApiJson<NodeReport>,
 ) -> Result<Json<DesiredState>, ApiError> {
+    is_of_this_host(&report, context.peer)?;
+    state.node_check.leads_to(&report).await?;
     let taken = state.dispatcher.register(report).await.map_err(gone)?;
     taken.map(Json).map_err(refused)
 }
@@ -55,12 +60,14 @@ pub(super) async fn register(
 pub(super) async fn heartbeat(
     State(state): State<AppState>,
     ApiPath(node): ApiPath<NodeId>,
+    context: RequestContext,
     ApiJson(report): ApiJson<NodeReport>,
 ) -> Result<Json<DesiredState>, ApiError> {
     if report.node_id != node {
         let message = format!("node_id: is {}, the path names {node}", report.node_id);
         return Err(ApiError::new(ErrorCode::InvalidParams, message));
     }
+    is_of_this_host(&report, context.peer)?;
     let taken = state.dispatcher.heartbeat(report).await.map_err(gone)?;
     taken.map(Json).map_err(refused)
 }

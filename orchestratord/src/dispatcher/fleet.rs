@@ -47,6 +47,15 @@ pub enum ReportRefused {
     },
 }
 
+/// A pool-managerd that passes requests on to its engines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Relay {
+    /// Its base URL.
+    pub address: String,
+    /// Which start of it counts the engines' generations.
+    pub instance: Uuid,
+}
+
 /// One node.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -369,6 +378,16 @@ impl Fleet {
         self.nodes.get(node).map(|n| n.report.address.as_str())
     }
 
+    /// The pool-managerd whose relay leads to the node's engines; `None` where they are reached without.
+    #[must_use]
+    pub(super) fn relay(&self, node: &NodeId) -> Option<Relay> {
+        let report = &self.nodes.get(node)?.report;
+        report.relay.then(|| Relay {
+            address: report.address.clone(),
+            instance: report.instance,
+        })
+    }
+
     /// Which start of its pool-managerd a node last reported.
     #[must_use]
     pub(super) fn instance(&self, node: &NodeId) -> Option<Uuid> {
@@ -405,6 +424,7 @@ fn status_of(node: &Node, now: Instant) -> NodeStatus {
     NodeStatus {
         node_id: report.node_id.clone(),
         address: report.address.clone(),
+        relay: report.relay,
         version: report.version.clone(),
         live: node.live,
         last_seen_ms: now.saturating_duration_since(node.seen).as_millis() as u64,

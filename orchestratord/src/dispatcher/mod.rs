@@ -34,6 +34,7 @@ use orchestrator_core::dispatch::{Job, Turns};
 use orchestrator_core::policy::DecisionCache;
 use orchestrator_core::queue::{Lines, Queue, QueueConfig};
 use orchestrator_core::session;
+use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -116,6 +117,8 @@ pub struct Parts {
     pub host: Arc<AdapterHost>,
     /// Last words of engines.
     pub logs: Arc<EngineLogs>,
+    /// The installation's token, for the relays of nodes.
+    pub token: Option<SecretString>,
     /// Metric families.
     pub metrics: Metrics,
     /// What the pools' GPUs do.

@@ -1,28 +1,28 @@
 //! Node reports: into the fleet, out as adapter bindings and desired state.
 
 use adapter_host::{EndpointSpec, Target};
-use api_types::link::{DesiredState, NodeReport};
+use api_types::link::{DesiredState, EngineStart, NodeReport, relay_url};
 use api_types::pool::{PoolReport, ReplicaReport, ReplicaState};
 use api_types::{NodeId, PoolId};
+use config_schema::BaseUrl;
 use narration_core::Narration;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::Dispatcher;
-use super::fleet::ReportRefused;
+use super::fleet::{Relay, ReportRefused};
 use crate::story::ACTOR;
 
 impl Dispatcher {
     /// A node starts, restarts, or was forgotten (ORCH-3426).
     pub(super) fn register(&mut self, report: NodeReport) -> Result<DesiredState, ReportRefused> {
-        let (node, pools, gpus) = (report.node_id.clone(), report.pools.len(), report.gpus.len());
+        let node = report.node_id.clone();
         let known = self.fleet.instance(&node) == Some(report.instance);
-        self.fleet.register(report, Instant::now())?;
+        self.fleet.register(report.clone(), Instant::now())?;
         if !known {
             // A new instance counts its processes' generations anew.
             self.unbind_node(&node);
-            let human = format!("A node joins with {gpus} GPUs and {pools} pools.");
-            Narration::new(ACTOR, "registration", &node, human).emit();
+            joined(&report);
         }
         Ok(self.taken(&node))
     }
@@ -72,10 +72,10 @@ impl Dispatcher {
     }
 
     fn taken(&mut self, node: &NodeId) -> DesiredState {
-        let pools = self.pools_of(node);
+        let (pools, relay) = (self.pools_of(node), self.fleet.relay(node));
         for id in &pools {
             if let Some(pool) = self.fleet.pool(id) {
-                self.bind(&pool.report);
+                self.bind(&pool.report, relay.as_ref());
             }
             self.show_pool(id);
         }
@@ -93,10 +93,15 @@ impl Dispatcher {
     }
 
     /// Adapters for every process that may be asked, and for no other.
-    fn bind(&self, pool: &PoolReport) {
+    fn bind(&self, pool: &PoolReport, relay: Option<&Relay>) {
+        let token = self.parts.token.as_ref();
         for replica in &pool.replicas {
             let serving = matches!(replica.state, ReplicaState::Ready | ReplicaState::Draining);
-            match endpoint(pool, replica).filter(|_| serving) {
+            let spec = match relay {
+                Some(relay) => relayed(pool, replica, relay, token),
+                None => endpoint(pool, replica),
+            };
+            match spec.filter(|_| serving) {
                 Some(spec) => self.bind_replica(pool, replica, spec),
                 None => _ = self.parts.host.unbind(&target(pool, replica)),
             }
@@ -158,5 +163,43 @@ fn endpoint(pool: &PoolReport, replica: &ReplicaReport) -> Option<EndpointSpec> 
         engine: pool.engine,
         url: replica.endpoint.clone()?,
         key: replica.endpoint_key.clone().map(SecretString::from),
+        relay: None,
     })
+}
+
+/// The relay's place for an engine, put together from the node's own address: the token goes nowhere else.
+fn relayed(
+    pool: &PoolReport,
+    replica: &ReplicaReport,
+    relay: &Relay,
+    token: Option<&SecretString>,
+) -> Option<EndpointSpec> {
+    replica.endpoint.as_ref()?;
+    Some(EndpointSpec {
+        engine: pool.engine,
+        url: relay_url(&relay.address, &pool.pool_id, &replica.replica_id),
+        key: token.cloned(),
+        relay: Some(EngineStart {
+            instance: relay.instance,
+            generation: replica.generation,
+        }),
+    })
+}
+
+fn joined(report: &NodeReport) {
+    let (gpus, pools) = (report.gpus.len(), report.pools.len());
+    let how = if report.relay { ", over its relay" } else { "" };
+    let human = format!("A node joins with {gpus} GPUs and {pools} pools{how}.");
+    Narration::new(ACTOR, "registration", &report.node_id, human).emit();
+    let plain = |url: BaseUrl| url.is_plain_beyond_loopback();
+    if report.relay && report.address.parse().is_ok_and(plain) {
+        Narration::new(
+            ACTOR,
+            "registration",
+            &report.node_id,
+            "The token, prompts and answers travel to this node unencrypted.",
+        )
+        .warning()
+        .emit();
+    }
 }

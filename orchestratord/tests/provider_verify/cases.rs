@@ -135,6 +135,9 @@ fn of_the_fleet(report: &Value) -> Vec<Case> {
     let mut later = report.clone();
     later["seq"] = json!(report["seq"].as_u64().unwrap() + 1);
     let node = |rest: &str| format!("/v1/workers/box{rest}");
+    let mut unreachable = report.clone();
+    // Nobody listens there.
+    (unreachable["relay"], unreachable["address"]) = (json!(true), json!("http://127.0.0.1:9"));
     vec![
         Case::of("capabilities", "GET", "/v1/capabilities", 200),
         Case::of("nodes", "GET", "/v1/nodes", 200),
@@ -146,6 +149,13 @@ fn of_the_fleet(report: &Value) -> Vec<Case> {
         Case::of("readiness", "GET", "/readyz", 200),
         Case::of("the contract", "GET", "/openapi.json", 200),
         Case::of("a registration", "POST", "/v1/workers/register", 200).with(report),
+        Case::of(
+            "a registration without a way back",
+            "POST",
+            "/v1/workers/register",
+            400,
+        )
+        .with(&unreachable),
         Case::of("a heartbeat", "POST", "/v1/workers/{node_id}/heartbeat", 200)
             .at(node("/heartbeat"))
             .with(&later),

@@ -139,12 +139,12 @@ pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Json<Health>
     Ok(OK)
 }
 
-fn known<'a>(state: &'a ApiState, id: &PoolId) -> Result<&'a Pool, ApiError> {
+pub(super) fn known<'a>(state: &'a ApiState, id: &PoolId) -> Result<&'a Pool, ApiError> {
     let pool = state.pools.get(id);
     pool.ok_or_else(|| not_found(format!("this node has no pool {id}")))
 }
 
-fn not_found(message: String) -> ApiError {
+pub(super) fn not_found(message: String) -> ApiError {
     ApiError::new(ErrorCode::NotFound, message)
 }
 

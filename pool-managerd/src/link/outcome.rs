@@ -15,7 +15,8 @@ pub(super) enum Outcome {
     Accepted(DesiredState),
     /// The orchestrator does not know this node.
     UnknownNode,
-    /// The orchestrator does not want this node: wrong token or policy (AUTH-1003).
+    /// The orchestrator does not want this node: wrong token or policy (AUTH-1003), an address that does not lead to it
+    /// (REQ-RELAY-WAY-BACK), an id that another one has.
     Refused(ClientError),
     /// Anything else: it will pass, or somebody must look at the orchestrator.
     Unavailable(ClientError),
@@ -29,7 +30,12 @@ impl Outcome {
         };
         match error.api().map(|api| api.status) {
             Some(StatusCode::NOT_FOUND) => Self::UnknownNode,
-            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Self::Refused(error),
+            Some(
+                StatusCode::BAD_REQUEST
+                | StatusCode::UNAUTHORIZED
+                | StatusCode::FORBIDDEN
+                | StatusCode::CONFLICT,
+            ) => Self::Refused(error),
             _ => Self::Unavailable(error),
         }
     }

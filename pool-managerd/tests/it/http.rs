@@ -19,9 +19,9 @@ async fn every_route_but_the_health_ones_needs_the_token() -> Result<()> {
         .paths
         .paths
         .keys()
-        .map(|path| path.replace("{id}", "p"))
+        .map(|path| path.replace("{id}", "p").replace(['{', '}', '*'], ""))
         .collect();
-    assert_eq!(paths.len(), 7, "{paths:?}");
+    assert_eq!(paths.len(), 8, "{paths:?}");
     node.token = None;
     for path in &paths {
         let public = ["/healthz", "/readyz"].contains(&path.as_str());

@@ -56,7 +56,34 @@ async fn beyond_loopback_a_token_is_needed() -> Result<()> {
         .args(["--orchestrator-url", "http://192.0.2.1:8080"])
         .spawn()?;
     assert_eq!(process.wait(SOON).await?.code(), Some(1));
-    assert!(process.stderr().contains("engines' keys"), "{}", process.stderr());
+    assert!(
+        process.stderr().contains("no token is configured"),
+        "{}",
+        process.stderr()
+    );
+    Ok(())
+}
+
+/// REQ-RELAY-REACH.
+#[tokio::test]
+async fn an_orchestrator_on_another_host_must_be_told_an_address() -> Result<()> {
+    let mut rig = Rig::new().await?;
+    rig.variables
+        .push(("AUTH_TOKEN".into(), "a-token-for-this-test".into()));
+    let far = [
+        "--addr",
+        "0.0.0.0:0",
+        "--orchestrator-url",
+        "http://192.0.2.1:8080",
+    ];
+    let process = rig.command()?.args(far).spawn()?;
+    assert_eq!(process.wait(SOON).await?.code(), Some(1));
+    let said = process.stderr();
+    assert!(
+        said.contains("pool_managerd.advertise_url") && said.contains("http://192.0.2.1:8080"),
+        "{said}"
+    );
+    assert_eq!(process.stdout(), "");
     Ok(())
 }
 

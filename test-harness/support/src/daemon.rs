@@ -239,9 +239,14 @@ impl Daemon {
         self.address
     }
 
-    /// `http://ADDRESS`.
+    /// Its URL on this host: `http://ADDRESS`, with loopback for every address.
     pub fn base_url(&self) -> String {
-        format!("http://{}", self.address)
+        let port = self.address.port();
+        match self.address.ip() {
+            ip if !ip.is_unspecified() => format!("http://{}", self.address),
+            ip if ip.is_ipv4() => format!("http://127.0.0.1:{port}"),
+            _ => format!("http://[::1]:{port}"),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod fake_nvml;
 pub mod faulty_disk;
 pub mod gguf;
 pub mod http1;
+pub mod network;
 pub mod processes;
 mod python_tool;
 pub mod real_engine;

@@ -4,6 +4,8 @@
 //! Everything is a real process with its own process group; dropping a [`System`] kills all of it
 //! and removes its folder (below the target folder, nowhere else).
 
+mod gpu_box;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -24,6 +26,7 @@ use crate::http1::{self, Call};
 use crate::processes::EnginesBelow;
 use crate::scripted_engine::{EngineControl, Script};
 use crate::wait::{Look, TimedOut, wait_for};
+pub use gpu_box::GpuBox;
 
 /// How long pools may take to be ready. Generous: machines are shared and a real engine loads.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -343,14 +346,7 @@ impl System {
     /// # Errors
     /// The pool has no engine now.
     pub async fn engine(&self, pool: &str) -> Result<EngineControl, SystemError> {
-        let shown = self.pool(pool).await?;
-        let endpoint = shown["replicas"][0]["endpoint"]
-            .as_str()
-            .and_then(|url| url.strip_prefix("http://"));
-        let address = endpoint.and_then(|address| address.trim_end_matches('/').parse().ok());
-        address
-            .map(EngineControl::new)
-            .ok_or_else(|| SystemError::NoEngine(pool.to_owned()))
+        control(pool, &self.pool(pool).await?)
     }
 
     /// SIGTERM to the orchestrator, then to the node; waits for both to end.
@@ -372,6 +368,17 @@ impl System {
             self.node.logs()
         )
     }
+}
+
+/// Control of the engine at a pool's endpoint.
+fn control(pool: &str, shown: &Value) -> Result<EngineControl, SystemError> {
+    let endpoint = shown["replicas"][0]["endpoint"]
+        .as_str()
+        .and_then(|url| url.strip_prefix("http://"));
+    let address = endpoint.and_then(|address| address.trim_end_matches('/').parse().ok());
+    address
+        .map(EngineControl::new)
+        .ok_or_else(|| SystemError::NoEngine(pool.to_owned()))
 }
 
 /// How the daemons ended.

@@ -8,6 +8,7 @@
 mod batch;
 mod error;
 mod job;
+pub mod relay;
 mod timeouts;
 
 use std::task::{Context, Poll};

@@ -8,7 +8,7 @@ mod report;
 use std::error::Error;
 use std::time::Duration;
 
-use adapter_api::{AdapterError, AdapterErrorKind as Kind};
+use adapter_api::{AdapterError, AdapterErrorKind as Kind, relay};
 use http_util::HttpError;
 use serde_json::value::RawValue;
 
@@ -37,7 +37,10 @@ pub(crate) fn of_exchange(error: &HttpError) -> AdapterError {
             excerpt,
             retry_after,
             ..
-        } => return refusal(status.as_u16(), excerpt, *retry_after),
+        } => {
+            return relay::refusal(excerpt)
+                .unwrap_or_else(|| refusal(status.as_u16(), excerpt, *retry_after));
+        }
         HttpError::Connect { source, .. } => (
             Kind::NotReady,
             format!("no connection: {}", root(source.as_ref())),

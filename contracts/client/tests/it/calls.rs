@@ -219,6 +219,31 @@ fn log_query(wait_exit_ms: u64) -> anyhow::Result<EngineLogQuery> {
     })
 }
 
+/// REQ-RELAY-WAY-BACK.
+#[tokio::test]
+async fn a_node_says_who_it_is() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let client = NodeClient::new(Some(TOKEN.into()), Timeouts::default())?;
+    let report = json!({
+        "node_id": "box", "instance": Uuid::from_u128(7), "seq": 3, "address": "http://10.0.0.5:9200", "relay": true,
+        "version": "0", "gpus": [], "pools": []
+    });
+    let serve = async {
+        let exchange = server.accept().await?;
+        assert_eq!(exchange.line, "GET /v1/node");
+        assert!(exchange.header("authorization").is_some());
+        exchange.answer("200 OK", &report.to_string()).await
+    };
+    let (node, served) = tokio::join!(client.node(&server.base), serve);
+    served?;
+    let node: NodeReport = node?;
+    assert_eq!(
+        (node.node_id.as_str(), node.instance, node.relay),
+        ("box", Uuid::from_u128(7), true)
+    );
+    Ok(())
+}
+
 #[tokio::test]
 async fn engine_log_names_its_process_and_bounds_the_wait() -> anyhow::Result<()> {
     let server = Server::start().await?;

@@ -23,6 +23,7 @@ pub(super) fn of_one_pool(engine: SocketAddr, slots: u32) -> Result<NodeReport> 
         instance: Uuid::new_v4(),
         seq: 1,
         address: "http://127.0.0.1:9".to_owned(),
+        relay: false,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         driver: None,
         driver_error: None,

@@ -1,8 +1,10 @@
 //! An engine inside the caller's process, and remote control of one in another process.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -15,6 +17,7 @@ use super::report::Report;
 use super::script::Script;
 use super::server;
 use crate::http1::{self, Call};
+use crate::wait::{Look, TimedOut, wait_for};
 
 /// A scripted engine on a real socket, inside this process. Dropping it closes every connection.
 ///
@@ -90,6 +93,9 @@ async fn serve_until_death(engine: Arc<Engine>, listener: TcpListener) {
     }
 }
 
+/// So many looks at an engine that writes nothing meanwhile show that it waits.
+const LOOKS_AT_REST: u32 = 50;
+
 /// Script and report of an engine in another process, over its control routes.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineControl {
@@ -135,6 +141,28 @@ impl EngineControl {
     /// The engine is not there.
     pub async fn report(&self) -> Result<Report, ControlError> {
         Ok(serde_json::from_slice(&self.ask(Call::get("/__report")).await?)?)
+    }
+
+    /// Token frames written so far, once the engine has been seen to write no more: its clients do not read.
+    ///
+    /// # Errors
+    /// It goes on writing until `limit`, or is not there.
+    pub async fn at_rest(&self, limit: Duration) -> Result<u64, TimedOut> {
+        let seen = Cell::new((0, 0));
+        let look = || async {
+            let written = self.report().await.map(|report| report.tokens_written_total);
+            let Ok(now) = written else {
+                return Look::NotYet(written);
+            };
+            let (before, looks) = seen.get();
+            seen.set((now, if now == before { looks + 1 } else { 0 }));
+            if seen.get().1 >= LOOKS_AT_REST {
+                Look::Ready(now)
+            } else {
+                Look::NotYet(written)
+            }
+        };
+        wait_for("the engine to write no more", limit, look).await
     }
 
     async fn ask(&self, call: Call) -> Result<Vec<u8>, ControlError> {

@@ -12,7 +12,8 @@ use http_body::Body;
 use crate::error::{HttpError, Target};
 use crate::wait::Watchdog;
 
-/// A response whose body is still to be read. The status is 2xx.
+/// A response whose body is still to be read. The status is 2xx, unless any was asked for
+/// ([`Endpoint::forward`](super::Endpoint::forward)).
 #[derive(Debug)]
 pub struct StreamResponse {
     /// The status.

@@ -1,11 +1,11 @@
-//! An address with its credential, and the two ways to use it: a short call and a stream.
+//! An address with its credential, and the ways to use it: a short call, a stream, an answer to hand on.
 
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +24,8 @@ pub struct Endpoint {
     options: Arc<ClientOptions>,
     base: Arc<Url>,
     authorization: Option<HeaderValue>,
+    /// Sent with every request: facts about the address.
+    headers: HeaderMap,
 }
 
 impl fmt::Debug for Endpoint {
@@ -49,7 +51,16 @@ impl Endpoint {
             options,
             base: Arc::new(base),
             authorization,
+            headers: HeaderMap::new(),
         })
+    }
+
+    /// The same address with a header that belongs to it: sent with every request, and stronger than one of the same
+    /// name in the request.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
     }
 
     /// The address that every request of this endpoint stays below.
@@ -102,12 +113,32 @@ impl Endpoint {
         self.exchange(request, url, &target).await
     }
 
+    /// The same as [`stream`](Self::stream), for somebody who hands answers on instead of reading them: every status is
+    /// an answer, and its body comes as the peer sends it.
+    ///
+    /// # Errors
+    /// Those before and at the response head.
+    pub async fn forward(&self, request: Request) -> Result<StreamResponse, HttpError> {
+        let url = self.url(&request)?;
+        let target = Target::new(&request.method, &url);
+        self.head(request, url, &target).await
+    }
+
     async fn exchange(
         &self,
         request: Request,
         url: Url,
         target: &Target,
     ) -> Result<StreamResponse, HttpError> {
+        let response = self.head(request, url, target).await?;
+        if response.status.is_success() {
+            Ok(response)
+        } else {
+            Err(refusal(target.clone(), response).await)
+        }
+    }
+
+    async fn head(&self, request: Request, url: Url, target: &Target) -> Result<StreamResponse, HttpError> {
         let limit = self.options.first_byte_timeout;
         let head = timeout(limit, self.transport.execute(self.outgoing(request, url)))
             .await
@@ -118,21 +149,19 @@ impl Endpoint {
             .map_err(|e| HttpError::before_head(target.clone(), self.options.connect_timeout, e))?;
         let (head, body) = http::Response::<reqwest::Body>::from(head).into_parts();
         let body = ByteStream::new(body, self.options.idle_timeout, target.clone());
-        let response = StreamResponse {
+        Ok(StreamResponse {
             status: head.status,
             headers: head.headers,
             body,
-        };
-        if response.status.is_success() {
-            Ok(response)
-        } else {
-            Err(refusal(target.clone(), response).await)
-        }
+        })
     }
 
     fn outgoing(&self, request: Request, url: Url) -> reqwest::Request {
         let mut out = reqwest::Request::new(request.method, url);
         *out.headers_mut() = request.headers;
+        for (name, value) in &self.headers {
+            out.headers_mut().insert(name, value.clone());
+        }
         if let Some(authorization) = &self.authorization {
             out.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }

@@ -73,6 +73,44 @@ async fn a_bearer_token_goes_to_its_endpoint_only() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// REQ-RELAY-STREAM: whoever hands answers on gets every one as it is.
+#[tokio::test]
+async fn a_forwarded_answer_keeps_its_status_and_body() -> anyhow::Result<()> {
+    let body = r#"{"error":{"message":"Bearer abcdefghijkl is not redacted here"}}"#;
+    let server = Server::always(vec![
+        Step::Hear,
+        reply("429 Too Many Requests", "retry-after: 3\r\n", body),
+    ])
+    .await?;
+    let endpoint = server.endpoint(patient())?;
+    let mut answer = endpoint.forward(Request::get("/x")).await?;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.headers["retry-after"], "3");
+    let mut whole = Vec::new();
+    while let Some(piece) = answer.body.chunk().await? {
+        whole.extend_from_slice(&piece);
+    }
+    assert_eq!(whole, body.as_bytes());
+    Ok(())
+}
+
+/// REQ-RELAY-START.
+#[tokio::test]
+async fn a_header_of_an_endpoint_goes_with_every_request() -> anyhow::Result<()> {
+    let ok = || reply("200 OK", "", "{}");
+    let server = Server::always(vec![Step::Hear, ok(), Step::Hear, ok(), Step::AwaitClose]).await?;
+    let name = HeaderName::from_static("x-where");
+    let endpoint = server.endpoint(patient())?;
+    let endpoint = endpoint.with_header(name.clone(), HeaderValue::from_static("here"));
+    endpoint.send(Request::get("/a")).await?;
+    let elsewhere = Request::post("/b").header(name, HeaderValue::from_static("there"));
+    endpoint.send(elsewhere).await?;
+    for request in server.seen().requests {
+        assert!(request.contains("x-where: here\r\n"), "{request}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn redirects_are_not_followed() -> anyhow::Result<()> {
     let elsewhere = Server::always(vec![Step::Hear]).await?;
