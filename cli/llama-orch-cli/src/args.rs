@@ -2,6 +2,7 @@
 
 mod artifact;
 mod duration;
+mod node;
 mod placement;
 mod task;
 mod whole;
@@ -15,6 +16,7 @@ use secrecy::SecretString;
 use crate::exit;
 
 pub use artifact::{ArtifactCommand, ArtifactPutArgs};
+pub use node::{NodeCommand, NodeJoinArgs};
 pub use placement::PlacementArgs;
 pub use task::TaskArgs;
 pub use whole::{EmbedArgs, RerankArgs, WholeArgs};
@@ -84,6 +86,9 @@ pub enum Command {
     Pool(PoolCommand),
     /// List the GPU boxes and their GPUs
     Nodes,
+    /// Let a GPU box join
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// List what can be asked for right now
     Capabilities,
 }
@@ -191,6 +196,7 @@ mod tests {
         insta::assert_snapshot!("help_artifact_put", help(&["artifact", "put"]));
         insta::assert_snapshot!("help_artifact_list", help(&["artifact", "list"]));
         insta::assert_snapshot!("help_pool_health", help(&["pool", "health"]));
+        insta::assert_snapshot!("help_node_join", help(&["node", "join"]));
     }
 
     #[test]

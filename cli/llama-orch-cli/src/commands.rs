@@ -3,11 +3,14 @@
 mod artifact;
 mod follow;
 mod list;
+mod node;
 mod run;
 mod session;
 mod task;
 
-use config_schema::{ClientConfig, ConfigErrors, Environment};
+use std::path::PathBuf;
+
+use config_schema::{BaseUrl, ClientConfig, ConfigErrors, Environment};
 use llama_orch_client::OrchestratorClient;
 use serde::Serialize;
 
@@ -21,19 +24,30 @@ use crate::render::table::Look;
 pub(crate) struct Session<'c> {
     pub(crate) client: OrchestratorClient,
     pub(crate) console: &'c Console,
+    /// Where the client asks.
+    pub(crate) orchestrator: BaseUrl,
+    pub(crate) has_token: bool,
+    /// The file that the token is from, where it is from one.
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) environment: &'c Environment,
 }
 
 impl<'c> Session<'c> {
     pub(crate) fn new(
         global: &Global,
-        environment: &Environment,
+        environment: &'c Environment,
         console: &'c Console,
     ) -> Result<Self, Failure> {
         let ClientConfig { url, token } = configuration(global, environment)?;
+        let has_token = token.is_some();
         let config = llama_orch_client::ClientConfig::new(url.as_str(), token);
         Ok(Self {
             client: OrchestratorClient::new(config)?,
             console,
+            orchestrator: url,
+            has_token,
+            token_file: token_file(global, environment),
+            environment,
         })
     }
 
@@ -64,6 +78,14 @@ fn configuration(global: &Global, environment: &Environment) -> Result<ClientCon
     ClientConfig::load(&environment, addr, None)
 }
 
+/// Where the token is from, by the rules of [`configuration`].
+fn token_file(global: &Global, environment: &Environment) -> Option<PathBuf> {
+    let given = global.auth_token_file.clone();
+    let elsewhere = global.auth_token.is_some() || environment.get("AUTH_TOKEN").is_some();
+    let variable = || environment.get("AUTH_TOKEN_FILE").map(PathBuf::from);
+    given.or_else(|| variable().filter(|_| !elsewhere))
+}
+
 pub(crate) async fn perform(session: &Session<'_>, command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::Run(task) => run::run(session, task).await,
@@ -75,6 +97,7 @@ pub(crate) async fn perform(session: &Session<'_>, command: &Command) -> Result<
         Command::Pools => list::pools(session).await,
         Command::Pool(PoolCommand::Health { pool }) => list::pool_health(session, pool).await,
         Command::Nodes => list::nodes(session).await,
+        Command::Node(command) => node::perform(session, command).await,
         Command::Capabilities => list::capabilities(session).await,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use api_types::FieldError;
+use api_types::{FieldError, NodeId};
 use config_schema::ConfigErrors;
 use llama_orch_client::ClientError;
 
@@ -17,6 +17,11 @@ pub(crate) enum Failure {
     /// The request breaks a rule that needs no daemon to be checked.
     #[error("the request is not usable")]
     Request(#[from] FieldError),
+    /// A node could not run as it is to be configured.
+    #[error("{0}")]
+    Join(&'static str),
+    #[error("a node {node} is there and alive at {address}; give this one another --node-id")]
+    NodeTaken { node: NodeId, address: String },
     #[error("{what} failed")]
     Io {
         what: &'static str,
@@ -43,7 +48,8 @@ impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Client(error) => Exit::of_client(error),
-            Self::Config(_) | Self::Request(_) => Exit::Usage,
+            Self::Config(_) | Self::Request(_) | Self::Join(_) => Exit::Usage,
+            Self::NodeTaken { .. } => Exit::Refused,
             Self::Io { .. } => Exit::Io,
             Self::OutputClosed => Exit::Success,
         }

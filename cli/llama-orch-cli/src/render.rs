@@ -6,6 +6,7 @@ pub(crate) mod capabilities;
 pub(crate) mod decision;
 pub(crate) mod events;
 pub(crate) mod failure;
+pub(crate) mod join;
 pub(crate) mod nodes;
 pub(crate) mod pools;
 mod result;

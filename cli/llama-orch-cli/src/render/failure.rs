@@ -72,7 +72,8 @@ fn code(failure: &Failure) -> &'static str {
             ClientError::Disconnected { .. } => "DISCONNECTED",
             ClientError::Api(_) | ClientError::Protocol { .. } => "PROTOCOL",
         },
-        Failure::Config(_) | Failure::Request(_) => "USAGE",
+        Failure::Config(_) | Failure::Request(_) | Failure::Join(_) => "USAGE",
+        Failure::NodeTaken { .. } => "CONFLICT",
         Failure::Io { .. } | Failure::OutputClosed => "IO",
     }
 }

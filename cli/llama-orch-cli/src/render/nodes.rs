@@ -11,6 +11,8 @@ use super::text::{duration, gib, gpu};
 pub(crate) fn list(list: &NodeList, look: Look) -> String {
     let header = [
         "NODE",
+        "ADDRESS",
+        "ENGINES",
         "STATE",
         "GPU",
         "NAME",
@@ -35,6 +37,8 @@ fn row(node: &NodeStatus, report: Option<&GpuReport>, look: Look) -> Vec<Cell> {
     let column = |of: fn(&GpuReport) -> String| cell(report.map_or_else(|| "-".to_owned(), of));
     vec![
         cell(node.node_id.as_str()),
+        cell(&node.address),
+        cell(if node.relay { "by relay" } else { "directly" }),
         state(node, look),
         column(|report| gpu(&report.uuid).into_owned()),
         column(|report| report.name.clone()),

@@ -189,7 +189,7 @@ pub(super) fn nodes() -> NodeList {
     read(json!({"nodes": [
         {"node_id": "box", "address": "http://127.0.0.1:9200", "version": "0.1.0", "live": true, "last_seen_ms": 120,
          "driver": {"driver_version": "580.65", "cuda_version": "13.0"}, "gpus": gpus, "pools": ["gpu0", "gpu1"]},
-        {"node_id": "old", "address": "http://10.0.0.2:9200", "version": "0.1.0", "live": false,
+        {"node_id": "old", "address": "http://10.0.0.2:9200", "relay": true, "version": "0.1.0", "live": false,
          "last_seen_ms": 65_000, "driver_error": "NVML: driver not loaded", "gpus": [], "pools": []}
     ]}))
 }

@@ -3,6 +3,7 @@
 mod artifacts;
 mod failures;
 mod json;
+mod node;
 mod process;
 mod run;
 mod server;
