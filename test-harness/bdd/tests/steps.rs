@@ -13,5 +13,6 @@ mod queue;
 mod restart;
 mod resume;
 mod session;
+mod silent_box;
 mod submit;
 mod workloads;

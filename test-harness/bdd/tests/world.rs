@@ -13,6 +13,7 @@ use cucumber::event::ScenarioFinished;
 use serde_json::Value;
 use test_harness_support::daemon::{Daemon, Process};
 use test_harness_support::http1::{self, Answer, Call};
+use test_harness_support::network::Gate;
 use test_harness_support::system::{Plan, System};
 
 pub(crate) use failure::StepResult;
@@ -34,6 +35,8 @@ pub(crate) struct World {
     pub(crate) answer: Option<Answer>,
     /// What was answered to submissions at once.
     pub(crate) answers: Vec<Answer>,
+    /// What lies between two of the processes.
+    gate: Option<Gate>,
     /// A pool's engine as it was before something happened to it: its generation.
     pub(crate) generation: Option<u64>,
     /// What the processes said, once the scenario has failed.
@@ -73,6 +76,15 @@ impl World {
 
     pub(crate) fn keep_program(&mut self, process: Process) {
         self.stage = Stage::Program(Box::new(process));
+    }
+
+    pub(crate) fn keep_gate(&mut self, gate: Gate) {
+        self.gate = Some(gate);
+    }
+
+    /// What lies between two of the processes.
+    pub(crate) fn gate(&self) -> anyhow::Result<&Gate> {
+        self.gate.as_ref().context("the scenario has no gate")
     }
 
     /// Both daemons and the engines.

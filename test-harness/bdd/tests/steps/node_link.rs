@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use cucumber::{given, then};
 use serde_json::{Value, json};
 use test_harness_support::http1::{self, Answer, Call};
+use test_harness_support::network::Gate;
 use test_harness_support::system::{Plan, System};
 use test_harness_support::wait::{Look, wait_for};
 
@@ -22,8 +23,41 @@ async fn other_token(world: &mut World) -> StepResult {
     Ok(world.start_unready(plan).await?)
 }
 
-#[then("the log of pool-managerd holds a hint about the token")]
-async fn hint(world: &mut World) -> StepResult {
+#[given("a GPU box that calls the orchestrator by a name it does not answer to")]
+async fn foreign_name(world: &mut World) -> StepResult {
+    let gate = Gate::renaming("elsewhere.example").await?;
+    let mut plan = Plan::reference_box(1).token(OTHER_TOKEN).config(VERBOSE);
+    plan.pools.truncate(1);
+    plan.node_env.push(("ORCHD_URL".to_owned(), gate.base_url()));
+    world.start_unready(plan).await?;
+    gate.open_to(world.orchestrator()?.address());
+    world.keep_gate(gate);
+    Ok(())
+}
+
+#[given("a GPU box behind its relay that nobody can reach")]
+async fn out_of_reach(world: &mut World) -> StepResult {
+    let gate = Gate::closed().await?;
+    let mut plan = Plan::reference_box(1).token(OTHER_TOKEN).config(VERBOSE);
+    plan.pools.truncate(1);
+    for (name, value) in [
+        ("POOL_MANAGERD_RELAY", "always".to_owned()),
+        ("POOL_MANAGERD_ADVERTISE_URL", gate.base_url()),
+    ] {
+        plan.node_env.push((name.to_owned(), value));
+    }
+    world.start_unready(plan).await?;
+    world.keep_gate(gate);
+    Ok(())
+}
+
+#[then(expr = "the log of pool-managerd holds a hint about the {word}( names)")]
+async fn hint(world: &mut World, topic: String) -> StepResult {
+    let word = match topic.as_str() {
+        "allowed" => "http.allowed_hosts",
+        "token" | "firewall" => topic.as_str(),
+        other => return Err(anyhow::anyhow!("no hint is about {other}").into()),
+    };
     let node = &world.system()?.node;
     let look = || async {
         let said = node.stderr();
@@ -37,7 +71,7 @@ async fn hint(world: &mut World) -> StepResult {
     };
     let line = wait_for("a line with a hint", PATIENCE, look).await?;
     assert!(
-        line["hint"].as_str().is_some_and(|hint| hint.contains("token")),
+        line["hint"].as_str().is_some_and(|hint| hint.contains(word)),
         "{line}"
     );
     let logs = world.logs();
