@@ -34,6 +34,8 @@ mod faults;
 mod faulty_disk;
 #[path = "it/guards.rs"]
 mod guards;
+#[path = "it/joining.rs"]
+mod joining;
 #[path = "it/metrics.rs"]
 mod metrics;
 #[path = "it/nodes.rs"]

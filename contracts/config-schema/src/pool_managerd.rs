@@ -21,8 +21,9 @@ pub struct PoolManagerd {
     pub addr: ListenAddr,
     /// The orchestrator it registers with. Default http://127.0.0.1:8080.
     pub orchestrator_url: BaseUrl,
-    /// The URL the orchestrator reaches this daemon at. Default: `http://` and the bound address. Needed
-    /// where `addr` is every address of the host and the orchestrator is on another one.
+    /// The URL the orchestrator reaches this daemon at, which also answers to its host. Default:
+    /// `http://` and the bound address. Needed where `addr` is every address of the host and the
+    /// orchestrator is on another one.
     pub advertise_url: Option<BaseUrl>,
     /// When the orchestrator reaches engines through this daemon instead of directly. Default `auto`.
     pub relay: RelayMode,

@@ -23,7 +23,7 @@ fn pool(id: &str, gpu: usize, extra: &str) -> PoolPlan {
     }
 }
 
-async fn start() -> System {
+async fn start(node_env: &[(&str, &str)]) -> System {
     let server = tokio::task::spawn_blocking(llama_server).await.unwrap().unwrap();
     let pools = vec![
         pool("text", 0, ""),
@@ -38,6 +38,10 @@ async fn start() -> System {
     let plan = Plan {
         pools,
         engine: EngineChoice::Real(server),
+        node_env: node_env
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
         ..Plan::default()
     };
     System::start(plan).await.unwrap()
@@ -63,8 +67,20 @@ async fn run(system: &System, body: &Value) -> (Summary, Value) {
 
 #[tokio::test]
 async fn every_workload_through_the_real_server() {
-    let system = start().await;
+    let system = start(&[]).await;
     a_session_comes_back_to_a_warm_cache(&system).await;
+    a_chat_is_counted_exactly(&system).await;
+    texts_become_vectors(&system).await;
+    documents_are_ranked(&system).await;
+}
+
+/// REQ-RELAY-STREAM, REQ-RELAY-LIST: the relay passes on all that the adapter asks of the real server.
+#[tokio::test]
+async fn every_workload_through_a_relay_to_the_real_server() {
+    let system = start(&[("POOL_MANAGERD_RELAY", "always")]).await;
+    let shown = system.pool("text").await.unwrap();
+    let endpoint = shown["replicas"][0]["endpoint"].as_str().unwrap();
+    assert!(endpoint.ends_with("/v1/relay/text/r0"), "{endpoint}");
     a_chat_is_counted_exactly(&system).await;
     texts_become_vectors(&system).await;
     documents_are_ranked(&system).await;

@@ -159,7 +159,10 @@ impl Passage {
             .map_err(|error| failed(whose, &error))?;
         match response.status {
             // The key is this start's own: whoever does not know it is another engine on the same port.
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err((Outcome::Moved, unready(whose, view))),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let what = "is gone: another process answers on its port";
+                Err((Outcome::Moved, whose.refusal(ErrorCode::PoolUnready, what).into()))
+            }
             _ => Ok(response),
         }
     }
@@ -176,7 +179,11 @@ impl Passage {
         let (process, output) = serving(view).ok_or_else(|| (Outcome::NotReady, unready(whose, view)))?;
         let unusable = |error: String| {
             tracing::error!(error, pool_id = %whose.pool, replica_id = %whose.replica, "an engine's address is unusable");
-            (Outcome::Failed, unready(whose, view))
+            let what = "has an address that cannot be used";
+            (
+                Outcome::Failed,
+                whose.refusal(ErrorCode::PoolUnready, what).into(),
+            )
         };
         let url = Url::parse(&process.endpoint()).map_err(|error| unusable(error.to_string()))?;
         let endpoint = self.0.client.endpoint(url, Some(output.key()));
