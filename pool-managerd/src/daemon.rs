@@ -223,7 +223,7 @@ impl Daemon {
         story::started(pools.iter().count());
 
         let identity = identity(config, reach);
-        let relay = relay(config, &identity, metrics)?;
+        let relay = relay(config, &identity, &metrics)?;
         let mut limits = Limits::new(&config.http, &config.auth);
         identity.reach.make_room(&mut limits, &node.pools);
         let reporter = Reporter::new(identity, gpus.clone(), pools.clone());

@@ -13,12 +13,12 @@ mod link;
 mod orchestrator;
 #[path = "it/prober.rs"]
 mod prober;
+#[path = "it/relay.rs"]
+mod relay;
 #[path = "it/residency.rs"]
 mod residency;
 #[path = "it/restart.rs"]
 mod restart;
-#[path = "it/relay.rs"]
-mod relay;
 #[path = "it/rig.rs"]
 mod rig;
 #[path = "it/shim.rs"]

@@ -7,6 +7,7 @@
 
 mod bench;
 mod cargo;
+mod chaos;
 mod children;
 mod crash;
 mod demo;
@@ -44,6 +45,8 @@ enum Command {
     Bench(bench::Args),
     /// Kill the orchestrator, cut its power and race its cancels, many times.
     Crash(crash::Args),
+    /// Kill engines and pool-managerd under load, many times.
+    Chaos(chaos::Args),
     /// The fast inner loop: format, lint, regenerate, library tests, tidy.
     #[command(name = "dev:loop")]
     DevLoop(dev_loop::Args),
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Regen(args) => regen::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Crash(args) => crash::run(&args),
+        Command::Chaos(args) => chaos::run(&args),
         Command::DevLoop(args) => dev_loop::run(&args),
     };
     ended.unwrap_or_else(|error| {

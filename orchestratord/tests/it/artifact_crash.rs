@@ -92,9 +92,8 @@ async fn what_was_answered_is_whole_and_what_was_not_is_whole_or_not_there() {
         [""; 0].map(PathBuf::from),
         "nothing unfinished stays"
     );
-    let listed = fixture.get("/v1/artifacts?limit=1000").await;
-    let listed = listed["artifacts"].as_array().unwrap();
-    for info in listed {
+    let listed = all_listed(&fixture).await;
+    for info in &listed {
         // Verified by the daemon: its digest is its name.
         fixture
             .get(&format!("/v1/artifacts/{}", info["id"].as_str().unwrap()))
@@ -102,6 +101,20 @@ async fn what_was_answered_is_whole_and_what_was_not_is_whole_or_not_there() {
     }
     let names = |folder: &str| files(&artifacts.join(folder)).len();
     assert_eq!((names("blobs"), names("meta")), (listed.len(), listed.len()));
+}
+
+/// Every artifact, page by page.
+async fn all_listed(fixture: &Fixture) -> Vec<Value> {
+    let mut listed = Vec::new();
+    let mut path = "/v1/artifacts?limit=1000".to_owned();
+    loop {
+        let page = fixture.get(&path).await;
+        listed.extend_from_slice(page["artifacts"].as_array().unwrap());
+        let Some(cursor) = page["next_cursor"].as_str() else {
+            return listed;
+        };
+        path = format!("/v1/artifacts?limit=1000&cursor={cursor}");
+    }
 }
 
 /// Runs tasks until the daemon is gone; tells which traces their ends have named.

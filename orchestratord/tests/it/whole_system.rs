@@ -1,8 +1,11 @@
 //! Both daemons, real engine processes: no orchestrator trouble stops a healthy engine (invariant 8).
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use test_harness_support::http1::Call;
+use test_harness_support::scripted_engine::Script;
+use test_harness_support::sse::SseReader;
+use test_harness_support::stream_check::StreamCheck;
 use test_harness_support::system::{MODEL, Plan, System};
 
 use crate::fixture::LIMIT;
@@ -31,7 +34,7 @@ async fn survives(stop: Signal) {
         before,
         "the same engine processes serve on"
     );
-    let body = serde_json::json!({"model_ref": MODEL, "prompt": "hello again", "max_tokens": 3});
+    let body = json!({"model_ref": MODEL, "prompt": "hello again", "max_tokens": 3});
     let answer = system.call(Call::post_json("/v1/tasks", &body)).await.unwrap();
     assert_eq!(answer.status, 202, "{}", answer.text());
 }
@@ -68,4 +71,45 @@ async fn a_stopped_node_takes_its_engines_along_and_says_goodbye() {
         })
         .await
         .unwrap();
+}
+
+/// A stream and the engines behind it outlive the box's daemon; the next run takes them over, and the orchestrator goes
+/// on with the same replicas.
+#[tokio::test]
+async fn a_killed_node_interrupts_no_stream() {
+    let script = Script {
+        token_delay_us: 10_000,
+        infinite: true,
+        ..Script::default()
+    };
+    let plan = Plan {
+        keep_engines: true,
+        ..Plan::reference_box(1).scripts(&script)
+    };
+    let mut system = System::start(plan).await.unwrap();
+    let before = processes(&system.pools().await.unwrap());
+    let body = json!({"model_ref": MODEL, "prompt": "a long story", "max_tokens": 300});
+    let receipt: Value = system
+        .call(Call::post_json("/v1/tasks", &body))
+        .await
+        .unwrap()
+        .json()
+        .unwrap();
+    let path = format!("/v1/tasks/{}/stream", receipt["task_id"].as_str().unwrap());
+    let request = system.authorized(Call::get(&path));
+    let mut stream = SseReader::open(system.address(), &request).await.unwrap();
+    let mut events = Vec::new();
+    while events.len() < 20 {
+        events.push(stream.next_event(LIMIT).await.unwrap().unwrap());
+    }
+    system.node.signal(Signal::KILL).unwrap();
+    system.node.wait(LIMIT).await.unwrap();
+    system.restart_node().await.unwrap();
+    events.extend(stream.all_events(LIMIT).await.unwrap());
+    let summary = StreamCheck::whole(&events).unwrap();
+    assert_eq!((summary.tokens.len(), summary.outcome()), (300, Some("length")));
+    system.wait_ready().await.unwrap();
+    assert_eq!(processes(&system.pools().await.unwrap()), before);
+    let answer = system.call(Call::post_json("/v1/tasks", &body)).await.unwrap();
+    assert_eq!(answer.status, 202, "{}", answer.text());
 }

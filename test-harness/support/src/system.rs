@@ -240,13 +240,15 @@ impl System {
         Ok(())
     }
 
-    /// Starts pool-managerd again, after it was stopped or killed.
+    /// Starts pool-managerd again on the same address, after it was stopped or killed.
     ///
     /// # Errors
     /// Any [`SystemError`].
     pub async fn restart_node(&mut self) -> Result<(), SystemError> {
         let orchestrator = self.orchestrator.base_url();
-        let command = node_command(&self.plan, self.folder.path(), &self.gpus, &orchestrator)?;
+        let address = self.node.address().to_string();
+        let command = node_command(&self.plan, self.folder.path(), &self.gpus, &orchestrator)?
+            .env("POOL_MANAGERD_ADDR", address);
         let before = std::mem::replace(&mut self.node, command.start().await?);
         self.retired.push(before);
         Ok(())

@@ -10,6 +10,7 @@ use super::{Plan, SystemError, config_file, folder, node_command, prepare};
 use crate::daemon::Daemon;
 use crate::fake_nvml::FakeNvml;
 use crate::http1::{self, Call};
+use crate::processes::EnginesBelow;
 use crate::scripted_engine::EngineControl;
 
 /// A running GPU box. Dropping it ends its daemon and engines and removes its folder.
@@ -21,6 +22,8 @@ pub struct GpuBox {
     pub gpus: FakeNvml,
     plan: Plan,
     orchestrator: String,
+    /// After the daemon that would start them again.
+    _engines: EnginesBelow,
     folder: TempDir,
 }
 
@@ -39,6 +42,7 @@ impl GpuBox {
             gpus,
             plan,
             orchestrator: orchestrator.to_owned(),
+            _engines: EnginesBelow(folder.path().to_owned()),
             folder,
         })
     }

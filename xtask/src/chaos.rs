@@ -1,0 +1,38 @@
+//! `cargo xtask chaos`: the kills of engines and of pool-managerd, as many as the product promises, with their figures.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::cargo;
+use crate::workspace::Place;
+
+/// Options of `cargo xtask chaos`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Kills of an engine, and as many of pool-managerd.
+    #[arg(long, default_value_t = 500)]
+    kills: u32,
+}
+
+/// Builds the suite with this number and runs it; the figures are on the terminal.
+///
+/// # Errors
+/// Something was left, lost, or did not come back.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let place = Place::find()?;
+    cargo::build_programs(&place.root).run()?;
+    cargo::test(&place.root)
+        .args([
+            "--test",
+            "it",
+            "--",
+            "kills::",
+            "--nocapture",
+            "--test-threads",
+            "1",
+        ])
+        .env("CHAOS_KILLS", args.kills.to_string())
+        .run()?;
+    Ok(ExitCode::SUCCESS)
+}
