@@ -28,6 +28,27 @@ pub(crate) fn build(root: &Path) -> Cmd {
     workspace(root, "build").args(["--all-targets"])
 }
 
+/// Debug build of the scripted engine, linked with everything it needs. The flag goes to what is built for the named
+/// target, so what runs during the build is the same as in the other builds.
+pub(crate) fn build_static_engine(root: &Path) -> Cmd {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the developer's flags stay, one is added"
+    )]
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    workspace(root, "build")
+        .args(["--bin", "scripted-engine", "--target", &static_target()])
+        .env(
+            "RUSTFLAGS",
+            format!("{flags} -C target-feature=+crt-static").trim(),
+        )
+}
+
+/// This machine as a target.
+pub(crate) fn static_target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
 /// Debug build of the programs only.
 pub(crate) fn build_programs(root: &Path) -> Cmd {
     workspace(root, "build").args(["--bins"])

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
+use crate::cargo;
+
 /// The folders that commands work in.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
@@ -33,6 +35,12 @@ impl Place {
     /// Where a debug build puts the binaries.
     pub(crate) fn binaries(&self) -> PathBuf {
         self.target.join("debug")
+    }
+
+    /// Where [`cargo::build_static_engine`] puts the scripted engine.
+    pub(crate) fn static_engine(&self) -> PathBuf {
+        let folder = self.target.join(cargo::static_target());
+        folder.join("debug/scripted-engine")
     }
 
     /// Where a release build puts the binaries.

@@ -12,6 +12,9 @@ use serde::Deserialize;
 /// Names the folder that holds the built programs; then nothing is built here.
 pub const FOLDER_VARIABLE: &str = "LLAMA_ORCH_BIN_DIR";
 
+/// Names a statically linked `scripted-engine`; then none is built here.
+pub const STATIC_ENGINE_VARIABLE: &str = "LLAMA_ORCH_STATIC_ENGINE";
+
 /// Why there is no such program.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum BuildError {
@@ -63,6 +66,19 @@ pub fn bin_path(name: &str) -> Result<PathBuf, BuildError> {
         name: name.to_owned(),
         known: programs.keys().cloned().collect(),
     })
+}
+
+/// The path of a `scripted-engine` that needs no library, so that an image may consist of it alone. Unless
+/// [`STATIC_ENGINE_VARIABLE`] names one, the first call in a process builds it.
+///
+/// # Errors
+/// The build fails.
+pub fn static_engine() -> Result<PathBuf, BuildError> {
+    static BUILT: OnceLock<Result<PathBuf, BuildError>> = OnceLock::new();
+    if let Some(path) = variable(STATIC_ENGINE_VARIABLE) {
+        return Ok(path.into());
+    }
+    BUILT.get_or_init(build_static_engine).clone()
 }
 
 /// The path of a shared library that this crate's own build produced.
@@ -141,14 +157,47 @@ fn described_by_cargo(name: &str) -> bool {
 }
 
 fn build() -> Result<HashMap<String, PathBuf>, BuildError> {
+    run_cargo(&BUILD, &[]).map(|messages| programs_in(&messages))
+}
+
+/// The same packages and features as [`BUILD`]'s, so that what runs on this machine during the build is not compiled
+/// again. A named target keeps the flag from reaching that.
+const BUILD_STATIC: [&str; 6] = [
+    "build",
+    "--workspace",
+    "--all-features",
+    "--bin",
+    STATIC_ENGINE,
+    "--message-format=json-render-diagnostics",
+];
+
+const STATIC_ENGINE: &str = "scripted-engine";
+
+fn build_static_engine() -> Result<PathBuf, BuildError> {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let target = ["--target", &*target];
+    let flags = variable("RUSTFLAGS").unwrap_or_default();
+    let flags = format!("{} -C target-feature=+crt-static", flags.to_string_lossy());
+    let arguments = [&BUILD_STATIC[..], &target[..]].concat();
+    let messages = run_cargo(&arguments, &[("RUSTFLAGS", flags.trim())])?;
+    let mut programs = programs_in(&messages);
+    programs.remove(STATIC_ENGINE).ok_or_else(|| BuildError::Unknown {
+        name: STATIC_ENGINE.to_owned(),
+        known: programs.into_keys().collect(),
+    })
+}
+
+/// Runs cargo in the workspace and returns its messages.
+fn run_cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Vec<u8>, BuildError> {
     let cargo = variable("CARGO").unwrap_or_else(|| "cargo".into());
-    let command = format!("cargo {}", BUILD.join(" "));
+    let command = format!("cargo {}", arguments.join(" "));
     let mut build = Command::new(cargo);
     for (name, _) in std::env::vars_os().filter(|(name, _)| described_by_cargo(&name.to_string_lossy())) {
         build.env_remove(name);
     }
     let output = build
-        .args(BUILD)
+        .args(arguments)
+        .envs(environment.iter().copied())
         .current_dir(workspace_root())
         .stdin(Stdio::null())
         .output()
@@ -160,7 +209,7 @@ fn build() -> Result<HashMap<String, PathBuf>, BuildError> {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         return Err(BuildError::Build { command, stderr });
     }
-    Ok(programs_in(&output.stdout))
+    Ok(output.stdout)
 }
 
 /// One line of cargo's output; other kinds of lines have no executable.

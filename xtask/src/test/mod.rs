@@ -27,11 +27,11 @@ pub(crate) struct Args {
     keep_going: bool,
 }
 
-static STEPS: [Step; 9] = [
+static STEPS: [Step; 10] = [
     Step {
         name: "packages",
         about: "system packages that the tests need",
-        run: |run, _| packages::ensure(&[packages::PYTHON_VENV], &run.place.root),
+        run: |run, _| packages::ensure(&all_packages(), &run.place.root),
     },
     Step {
         name: "fmt",
@@ -52,6 +52,11 @@ static STEPS: [Step; 9] = [
         name: "build",
         about: "every binary, test and bench",
         run: |run, _| cargo::build(&run.place.root).run(),
+    },
+    Step {
+        name: "static-engine",
+        about: "the scripted engine without libraries, for images",
+        run: |run, _| cargo::build_static_engine(&run.place.root).run(),
     },
     Step {
         name: "regen",
@@ -104,6 +109,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(report.exit_code())
 }
 
+fn all_packages() -> Vec<packages::DebianPackage> {
+    let mut all = Vec::from(packages::CONTAINERS);
+    all.push(packages::PYTHON_VENV);
+    all
+}
+
 fn choose(only: &[String]) -> Result<Vec<&'static Step>> {
     if let Some(unknown) = only
         .iter()
@@ -129,6 +140,9 @@ fn all_tests(run: &Run<'_>, counts: &mut Counts) -> Result<()> {
     counted(command, run.place, counts)
 }
 
+/// Tells the tests where the scripted engine is that needs no library.
+const STATIC_ENGINE: &str = "LLAMA_ORCH_STATIC_ENGINE";
+
 /// Runs the unit tests of the library crates.
 ///
 /// # Errors
@@ -141,6 +155,7 @@ fn counted(command: Cmd, place: &Place, counts: &mut Counts) -> Result<()> {
     let mut counter = Counter::default();
     let ended = command
         .env(demo::PROGRAMS, place.binaries())
+        .env(STATIC_ENGINE, place.static_engine())
         .run_lines(|line| counter.line(line));
     *counts += counter.finish(&ended);
     ended

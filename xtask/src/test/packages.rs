@@ -29,35 +29,73 @@ pub(crate) const NGINX: DebianPackage = DebianPackage {
     needed_for: "the comparisons of the benchmark",
 };
 
+/// Both container runtimes, the two programs that make containers for Podman, its network in user space, a registry, and
+/// the tool for a bridge of Docker's own. None of them needs to run as a service. Some are in folders of the system.
+pub(crate) const CONTAINERS: [DebianPackage; 7] = [
+    container_package("podman", &["podman", "--version"]),
+    container_package("runc", &["sh", "-c", "PATH=$PATH:/usr/sbin runc --version"]),
+    container_package("crun", &["crun", "--version"]),
+    container_package("slirp4netns", &["slirp4netns", "--version"]),
+    container_package(
+        "docker.io",
+        &["sh", "-c", "PATH=$PATH:/usr/sbin dockerd --version"],
+    ),
+    container_package("docker-registry", &["docker-registry", "--version"]),
+    container_package(
+        "iproute2",
+        &["sh", "-c", "PATH=$PATH:/usr/sbin:/sbin ip -Version"],
+    ),
+];
+
+const fn container_package(name: &'static str, trial: &'static [&'static str]) -> DebianPackage {
+    DebianPackage {
+        name,
+        trial,
+        needed_for: "the tests of containers",
+    }
+}
+
 /// Installs what is missing.
 ///
 /// # Errors
 /// Something is missing and cannot be installed here; says what to type instead.
 pub(crate) fn ensure(packages: &[DebianPackage], dir: &Path) -> Result<()> {
+    let missing: Vec<&DebianPackage> = packages
+        .iter()
+        .filter(|package| package.trial(dir) == Probe::Fails)
+        .collect();
+    if !missing.is_empty() {
+        install(&missing, dir)?;
+    }
     for package in packages {
-        if package.trial(dir) == Probe::Fails {
-            install(package, dir)?;
-        }
         println!("{}: present", package.name);
     }
     Ok(())
 }
 
-fn install(package: &DebianPackage, dir: &Path) -> Result<()> {
+/// All at once: most of the time goes by per run of the package manager.
+fn install(missing: &[&DebianPackage], dir: &Path) -> Result<()> {
     if !rustix::process::geteuid().is_root() || apt_get(dir, &["--version"]).probe() == Probe::Fails {
-        bail!("{}", package.advice());
+        bail!("{}", advice(missing));
     }
     apt_get(dir, &["update"]).run()?;
-    let install = ["install", "--yes", "--no-install-recommends", package.name];
-    apt_get(dir, &install).run().with_context(|| package.advice())?;
-    match package.trial(dir) {
-        Probe::Succeeds => Ok(()),
-        Probe::Fails => bail!(
+    let install = ["install", "--yes", "--no-install-recommends"];
+    let names = missing.iter().map(|package| package.name);
+    let install: Vec<&str> = install.into_iter().chain(names).collect();
+    apt_get(dir, &install).run().with_context(|| advice(missing))?;
+    match missing.iter().find(|package| package.trial(dir) == Probe::Fails) {
+        None => Ok(()),
+        Some(package) => bail!(
             "{} is installed, yet `{}` still fails",
             package.name,
             package.trial.join(" ")
         ),
     }
+}
+
+fn advice(missing: &[&DebianPackage]) -> String {
+    let texts: Vec<String> = missing.iter().map(|package| package.advice()).collect();
+    texts.join("\n")
 }
 
 fn apt_get(dir: &Path, args: &[&str]) -> Cmd {
