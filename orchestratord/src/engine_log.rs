@@ -35,6 +35,7 @@ impl EngineLogs {
             replica_id: facts.replica_id.clone(),
             generation: Some(facts.generation),
             tail: Some(LINES),
+            follow: None,
             wait_exit_ms: Some(PATIENCE.as_millis() as u64),
         };
         match self

@@ -30,6 +30,7 @@ use crate::changes::Changes;
 use crate::engine::probe::Clients;
 use crate::facts::{DigestCache, FileWatcher};
 use crate::gpu::{GpuState, GpuWatch, NvmlGpus, Sampler, SamplerOptions};
+use crate::gpu_locks::{GpuLockError, GpuLocks};
 use crate::http::relay::{Passage, PassageOptions};
 use crate::http::{ApiState, router};
 use crate::link::{Link, Sequence};
@@ -97,6 +98,9 @@ pub enum StartError {
         /// The URL.
         url: String,
     },
+    /// Another daemon's GPU.
+    #[error(transparent)]
+    GpuTaken(#[from] GpuLockError),
     /// The kernel's view of processes.
     #[error("/proc cannot be read")]
     Proc(#[source] io::Error),
@@ -192,6 +196,8 @@ struct Daemon {
     link_stop: CancellationToken,
     /// Held until the end.
     _state: StateDir,
+    /// Held until the end.
+    _gpus: GpuLocks,
 }
 
 impl Daemon {
@@ -205,6 +211,7 @@ impl Daemon {
         let http = Reach::known_hosts(node, &config.http);
         let front = Front::new(ACTOR, &config.auth, &http, node.addr.get())?;
         let state = StateDir::open(&node.state_dir)?;
+        let gpu_locks = GpuLocks::take(node)?;
         let listener = Listener::bind(node.addr.get())?;
         let reach = Reach::new(node, listener.local_addr())?;
         announce(listener.local_addr());
@@ -255,6 +262,7 @@ impl Daemon {
             engines,
             loops,
             _state: state,
+            _gpus: gpu_locks,
         })
     }
 

@@ -1,6 +1,7 @@
 //! The daemon's routes. Handlers read watches and answer, or pass a request on to an engine; none changes anything. The front (`http-front`) has
 //! checked who asks before any of them runs.
 
+mod follow;
 pub mod relay;
 mod routes;
 

@@ -15,6 +15,7 @@ pub mod daemon;
 pub mod engine;
 pub mod facts;
 pub mod gpu;
+pub mod gpu_locks;
 pub mod http;
 pub mod link;
 pub mod metrics;

@@ -104,6 +104,9 @@ pub struct EngineLogQuery {
     /// Most lines, the last ones; the daemon keeps a bounded number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tail: Option<u32>,
+    /// Go on with every line that follows, as plain text, until the process has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow: Option<bool>,
     /// Wait up to this many ms for the process to have ended, so that its last words are complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_exit_ms: Option<u64>,

@@ -36,6 +36,9 @@ pub struct PoolManagerd {
     /// service manager), else $XDG_STATE_HOME/llama-orch, else $HOME/.local/state/llama-orch, else
     /// /var/lib/llama-orch.
     pub state_dir: PathBuf,
+    /// Where this daemon marks GPUs as its own, so that no other one of this host starts engines on them. Default:
+    /// /run/lock/llama-orch, or /tmp/llama-orch-locks where the former cannot be made.
+    pub gpu_lock_dir: Option<PathBuf>,
     /// Whether engines go on serving when this daemon stops, for the next start to take them over. Default true; false
     /// ends them with the daemon.
     pub keep_engines: bool,
@@ -70,6 +73,7 @@ impl Default for PoolManagerd {
             node_id: node_id_from(""),
             nvml_library: None,
             state_dir: PathBuf::from("/var/lib/llama-orch"),
+            gpu_lock_dir: None,
             keep_engines: true,
             adopt_within_ms: Ms::default(),
             log_lines: Count::default(),

@@ -51,9 +51,15 @@ impl Output {
         &self.files
     }
 
+    /// How many of so many wanted lines are shown.
+    #[must_use]
+    pub fn shown(&self, wanted: usize) -> usize {
+        wanted.min(self.lines)
+    }
+
     /// The last `count` lines, oldest first, without credentials.
     pub async fn tail(&self, count: usize) -> Vec<String> {
-        let (files, count) = (self.files.clone(), count.min(self.lines));
+        let (files, count) = (self.files.clone(), self.shown(count));
         // A read that panics or a runtime that ends has no lines to give.
         spawn_blocking(move || files.tail(count))
             .await

@@ -1,5 +1,6 @@
 //! One handler per route.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api_types::link::{EngineLog, EngineLogQuery, NodeReport};
@@ -14,6 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::ApiState;
+use super::follow::followed;
 use crate::gpu::DriverError;
 use crate::pool::{Pool, engine_log, strip_keys};
 
@@ -73,13 +75,13 @@ pub(super) async fn pool(
     Ok(Json(report))
 }
 
-/// The last lines that an engine wrote.
+/// The last lines that an engine wrote; with `follow`, those and every line from then on, as plain text.
 #[utoipa::path(
     get,
     path = "/v1/pools/{id}/logs",
     params(("id" = PoolId, Path, description = "The pool."), EngineLogQuery),
     responses(
-        (status = 200, body = EngineLog),
+        (status = 200, content((EngineLog = "application/json"), (String = "text/plain"))),
         (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody),
         (status = 404, body = ErrorBody)
@@ -89,7 +91,7 @@ pub(super) async fn logs(
     State(state): State<ApiState>,
     ApiPath(id): ApiPath<PoolId>,
     ApiQuery(query): ApiQuery<EngineLogQuery>,
-) -> Result<Json<EngineLog>, ApiError> {
+) -> Result<Response, ApiError> {
     let replica = known(&state, &id)?
         .replica(&query.replica_id)
         .ok_or_else(|| not_found(format!("pool {id} has no replica {}", query.replica_id)))?;
@@ -97,10 +99,13 @@ pub(super) async fn logs(
     let output = view
         .output(query.generation)
         .ok_or_else(|| not_found(no_such_start(&query)))?;
-    output.closed_within(wait(&query)?).await;
     let tail = query.tail.unwrap_or(DEFAULT_TAIL);
     let tail = usize::try_from(tail).unwrap_or(usize::MAX);
-    Ok(Json(engine_log(&id, replica.id(), output, tail).await))
+    if query.follow == Some(true) {
+        return Ok(followed(Arc::clone(output), tail, state.stopping.clone()));
+    }
+    output.closed_within(wait(&query)?).await;
+    Ok(Json(engine_log(&id, replica.id(), output, tail).await).into_response())
 }
 
 /// Metric families for a scraper.

@@ -287,6 +287,31 @@ async fn a_flood_of_output_costs_neither_memory_nor_the_engine() -> Result<()> {
     Ok(())
 }
 
+/// ORCH-3424: a reader that follows gets what is there, what comes, and the end.
+#[tokio::test]
+async fn a_log_can_be_followed_to_the_end_of_its_engine() -> Result<()> {
+    let rig = Rig::new().await?;
+    let node = rig.start().await?;
+    let replica = node.until_ready(1).await?;
+    let following = node.get("/v1/pools/p/logs?replica_id=r0&follow=true&tail=100");
+    let ending = async {
+        kill(&replica)?;
+        node.until_ready(2).await
+    };
+    let (followed, ended) = tokio::join!(following, ending);
+    ended?;
+    let followed = followed?;
+    let text = String::from_utf8(followed.body)?;
+    assert_eq!(followed.status, 200);
+    let whole = node
+        .json("/v1/pools/p/logs?replica_id=r0&generation=1&tail=100")
+        .await?;
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(whole["lines"], json!(lines));
+    assert!(text.contains("scripted engine: no inference"), "{text}");
+    Ok(())
+}
+
 /// ORCH-3424.
 #[tokio::test]
 async fn credentials_in_an_engines_output_are_not_shown() -> Result<()> {

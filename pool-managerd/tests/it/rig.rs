@@ -132,6 +132,7 @@ node_id = "node-1"
 {node}
 nvml_library = "{}"
 state_dir = "{dir}/state"
+gpu_lock_dir = "{dir}/gpu-locks"
 keep_engines = {}
 {}
 [[pool_managerd.pools]]

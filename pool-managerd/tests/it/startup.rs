@@ -30,6 +30,26 @@ async fn two_managers_cannot_share_a_state_directory() -> Result<()> {
     Ok(())
 }
 
+/// ORCH-3434: another state directory does not make it another GPU.
+#[tokio::test]
+async fn two_managers_cannot_share_a_gpu() -> Result<()> {
+    let rig = Rig::new().await?;
+    let first = rig.start().await?;
+    let elsewhere = rig.dir.path().join("another-state").display().to_string();
+    let second = rig.command()?.args(["--state-dir", &elsewhere]).spawn()?;
+    assert_eq!(second.wait(SOON).await?.code(), Some(1));
+    let said = second.stderr();
+    assert!(
+        said.contains(&format!("GPU {} cannot be taken", rig.devices[0]))
+            && said.contains(&format!("(pid {})", first.daemon.pid())),
+        "{said}"
+    );
+    first.stop().await?;
+    let second = rig.command()?.args(["--state-dir", &elsewhere]).start().await?;
+    assert!(second.exit_status().is_none());
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_taken_address_is_named() -> Result<()> {
     let taken = std::net::TcpListener::bind("127.0.0.1:0")?;

@@ -441,8 +441,10 @@ fn configuration(plan: &Plan, folder: &Path) -> Result<String, SystemError> {
         EngineChoice::Real(path) => path.clone(),
     };
     let mut text = format!(
-        "{}\n[pool_managerd]\nkeep_engines = {}\n",
-        plan.config, plan.keep_engines
+        "{}\n[pool_managerd]\ngpu_lock_dir = {:?}\nkeep_engines = {}\n",
+        plan.config,
+        folder.join("gpu-locks"),
+        plan.keep_engines
     );
     for pool in &plan.pools {
         let table = format!(

@@ -215,6 +215,7 @@ fn log_query(wait_exit_ms: u64) -> anyhow::Result<EngineLogQuery> {
         replica_id: ReplicaId::new("gpu0-0")?,
         generation: Some(4),
         tail: Some(20),
+        follow: None,
         wait_exit_ms: Some(wait_exit_ms),
     })
 }
