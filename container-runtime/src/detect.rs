@@ -149,6 +149,7 @@ async fn ask(dialect: &dyn Dialect, cli: &Cli, deadline: Duration) -> Result<Fac
             backend: dialect.backend(),
             place,
         }),
+        #[cfg(feature = "backend-docker")]
         Reading::NoDaemon(words) => Err(Error::Unreachable {
             program: cli.name,
             stderr: cli.redaction.apply(&words),

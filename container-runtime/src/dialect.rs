@@ -17,9 +17,6 @@ mod podman;
 #[cfg(test)]
 mod tests;
 
-/// Log files of a container together, bytes; what an engine writes beyond pushes out its oldest.
-const LOG_BYTES: &str = "10485760";
-
 /// What a runtime answered when it was asked about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reading {
@@ -28,6 +25,7 @@ pub(crate) enum Reading {
     /// Its containers run on another machine.
     NotLocal(String),
     /// The client answered for itself alone.
+    #[cfg(feature = "backend-docker")]
     NoDaemon(String),
 }
 

@@ -7,6 +7,11 @@ mod toolkit;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::detect::{NoRuntime, Setup, detect};
 use crate::error::Error;
@@ -21,18 +26,18 @@ pub use cdi::CDI_DIRS;
 pub const OLDEST_TOOLKIT: Version = Version(1, 17, 8);
 
 /// What one start needs.
-#[derive(Debug, Clone, Copy)]
-pub struct Needs<'a> {
+#[derive(Debug, Clone)]
+pub struct Needs {
     /// The GPUs.
-    pub devices: &'a DeviceMask,
+    pub devices: DeviceMask,
     /// The driver's version as NVML tells it; without it freshness is judged by files alone.
-    pub driver: Option<&'a str>,
+    pub driver: Option<String>,
     /// The loopback port to be published, where it is known already.
     pub port: Option<u16>,
     /// Files and folders to be mounted.
-    pub paths: &'a [PathBuf],
+    pub paths: Vec<PathBuf>,
     /// Where CDI specifications are, the later folder winning: [`CDI_DIRS`] unless the runtime is told otherwise.
-    pub cdi_dirs: &'a [PathBuf],
+    pub cdi_dirs: Vec<PathBuf>,
 }
 
 /// Something that is not as it should be.
@@ -117,6 +122,11 @@ pub enum Problem {
         /// What is named, by UUID.
         known: Vec<String>,
     },
+    /// Looking at the paths takes longer than it may.
+    FilesHang {
+        /// The deadline.
+        after: Duration,
+    },
     /// The port is another program's, or not for us.
     PortTaken {
         /// The port.
@@ -153,7 +163,7 @@ impl Preflight {
 }
 
 /// Finds the runtime and checks everything.
-pub async fn preflight(setup: &Setup, needs: &Needs<'_>) -> Preflight {
+pub async fn preflight(setup: &Setup, needs: &Needs) -> Preflight {
     match detect(setup).await {
         Ok(runtime) => {
             let findings = check(&runtime, needs).await;
@@ -170,16 +180,32 @@ pub async fn preflight(setup: &Setup, needs: &Needs<'_>) -> Preflight {
 }
 
 /// Checks everything but the runtime itself; the findings, refusals first.
-pub async fn check(runtime: &ContainerRuntime, needs: &Needs<'_>) -> Vec<Finding> {
+pub async fn check(runtime: &ContainerRuntime, needs: &Needs) -> Vec<Finding> {
     let mut findings = of_runtime(runtime);
     findings.extend(toolkit::check(runtime).await);
-    match runtime.facts().backend {
-        Backend::Podman => findings.extend(cdi::check(needs)),
-        Backend::Docker => findings.extend(toolkit::check_hook(runtime)),
-    }
-    findings.extend(machine::check(needs));
+    findings.extend(of_files(runtime, needs).await);
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
+}
+
+/// On a thread of its own: a path may lie on a file system that hangs.
+async fn of_files(runtime: &ContainerRuntime, needs: &Needs) -> Vec<Finding> {
+    let deadline = runtime.query_deadline();
+    let (answer, answered) = oneshot::channel();
+    let (runtime, needs) = (runtime.clone(), needs.clone());
+    thread::spawn(move || {
+        let mut findings = match runtime.facts().backend {
+            Backend::Podman => cdi::check(&needs),
+            Backend::Docker => toolkit::check_hook(&runtime).into_iter().collect(),
+        };
+        findings.extend(machine::check(&needs));
+        // Nobody waits any more when the deadline has passed.
+        let _heard_or_not = answer.send(findings);
+    });
+    match timeout(deadline, answered).await {
+        Ok(Ok(findings)) => findings,
+        Ok(Err(_)) | Err(_) => vec![refusal(Problem::FilesHang { after: deadline })],
+    }
 }
 
 fn of_runtime(runtime: &ContainerRuntime) -> Vec<Finding> {
@@ -271,6 +297,11 @@ impl fmt::Display for Problem {
                     known.join(", ")
                 )
             }
+            Self::FilesHang { after } => write!(
+                f,
+                "looking at the paths to be mounted takes more than {} s",
+                after.as_secs_f32()
+            ),
             Self::PortTaken { port, why } => write!(f, "port {port} of the loopback cannot be taken: {why}"),
             Self::PathUnreadable { path, why } => write!(f, "{} cannot be read: {why}", path.display()),
         }
@@ -311,6 +342,7 @@ impl Problem {
             Self::DeviceUnknown { .. } => {
                 format!("correct the pool's devices, or {}", generate(None))
             }
+            Self::FilesHang { .. } => "check the file system that they are on".to_owned(),
             Self::PortTaken { .. } => "free the port, or choose another one".to_owned(),
             Self::PathUnreadable { .. } => "correct the path, or let this user read it".to_owned(),
         }

@@ -199,8 +199,9 @@ impl ContainerRuntime {
     /// # Errors
     /// The runtime fails, or hangs also when it is told to kill.
     pub async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<Option<State>, Error> {
-        let seconds = grace.as_secs().to_string();
-        let args = self.line(["stop", "--time", &seconds, id.as_str()]);
+        // Both count whole seconds; half a second is not none.
+        let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
+        let args = self.line(["stop", "-t", &seconds.to_string(), id.as_str()]);
         let deadline = grace.saturating_add(self.shared.deadlines.change);
         match self.call(Action::Stop, args, deadline).await {
             Ok(_id) => {}

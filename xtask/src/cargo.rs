@@ -40,7 +40,7 @@ pub(crate) fn build_static_engine(root: &Path) -> Cmd {
         .args(["--bin", "scripted-engine", "--target", &static_target()])
         .env(
             "RUSTFLAGS",
-            format!("{flags} -C target-feature=+crt-static").trim(),
+            format!("{flags} -C target-feature=+crt-static -C strip=symbols").trim(),
         )
 }
 

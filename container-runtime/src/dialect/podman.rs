@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Dialect, LOG_BYTES, Reading, strings};
+use super::{Dialect, Reading, strings};
 use crate::facts::{Backend, CgroupVersion, Facts, Network};
 use crate::host::Adaptation;
 use crate::spec::DeviceMask;
@@ -123,7 +123,8 @@ impl Dialect for Podman {
     }
 
     fn before(&self, adaptation: &Adaptation) -> Vec<String> {
-        let mut flags = Vec::new();
+        // Warnings would push what matters out of a bounded quotation.
+        let mut flags = strings(["--log-level", "error"]);
         if let Some(runtime) = &adaptation.oci_runtime {
             flags.extend(["--runtime".to_owned(), runtime.display().to_string()]);
         }
@@ -150,8 +151,8 @@ impl Dialect for Podman {
             "--log-driver",
             "k8s-file",
             "--log-opt",
+            "max-size=10485760",
         ]);
-        flags.push(format!("max-size={LOG_BYTES}"));
         flags.extend(match facts.network {
             Network::Pasta => strings(["--network", "pasta"]),
             Network::Slirp4netns => strings(["--network", "slirp4netns"]),
@@ -171,6 +172,6 @@ impl Dialect for Podman {
     }
 
     fn remove(&self) -> &'static [&'static str] {
-        &["rm", "--force", "--volumes", "--time", "0"]
+        &["rm", "--force", "--volumes", "-t", "0"]
     }
 }

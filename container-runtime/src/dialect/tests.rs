@@ -90,7 +90,7 @@ fn podmans_line() {
     assert_eq!(
         line,
         format!(
-            "--runtime /usr/sbin/runc --cgroup-manager cgroupfs run --detach --pull never --no-healthcheck \
+            "--log-level error --runtime /usr/sbin/runc --cgroup-manager cgroupfs run --detach --pull never --no-healthcheck \
              --name {} --label orch.node=box --label orch.pool=chat --label orch.replica=r0 \
              --label orch.generation=7 --cap-drop ALL --security-opt no-new-privileges --ulimit core=0:0 \
              --tmpfs /tmp:rw,nosuid,nodev,mode=1777,size=67108864 --shm-size 1048576 --memory 1073741824 \

@@ -96,10 +96,10 @@ struct Loaded {
     spec: Spec,
 }
 
-pub(super) fn check(needs: &Needs<'_>) -> Vec<Finding> {
+pub(super) fn check(needs: &Needs) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut specs = Vec::new();
-    for dir in needs.cdi_dirs {
+    for dir in &needs.cdi_dirs {
         for path in spec_files(dir) {
             match load(&path) {
                 Ok(spec) if spec.kind == KIND => specs.push(Loaded { path, spec }),
@@ -110,7 +110,7 @@ pub(super) fn check(needs: &Needs<'_>) -> Vec<Finding> {
         }
     }
     if specs.is_empty() {
-        let dirs = needs.cdi_dirs.to_vec();
+        let dirs = needs.cdi_dirs.clone();
         findings.push(refusal(Problem::CdiMissing { dirs }));
         return findings;
     }
@@ -152,7 +152,7 @@ fn parse(text: &str, is_json: bool) -> Result<Spec, String> {
 }
 
 /// What is wrong with the devices of the mask, and with the specifications that they come from.
-fn judge(specs: &[Loaded], needs: &Needs<'_>) -> Vec<Problem> {
+fn judge(specs: &[Loaded], needs: &Needs) -> Vec<Problem> {
     // The later folder wins.
     let named: BTreeMap<&str, (&Loaded, &Device)> = specs
         .iter()
@@ -179,7 +179,7 @@ fn judge(specs: &[Loaded], needs: &Needs<'_>) -> Vec<Problem> {
         }
     }
     for loaded in used.values() {
-        problems.extend(stale(loaded, needs.driver));
+        problems.extend(stale(loaded, needs.driver.as_deref()));
         problems.extend(loaded.spec.container_edits.nodes().filter_map(closed));
     }
     problems
@@ -278,11 +278,11 @@ mod tests {
             let devices = DeviceMask::parse([self.device]).unwrap();
             let dirs: Vec<PathBuf> = self.dirs.iter().map(|dir| dir.path().to_owned()).collect();
             check(&Needs {
-                devices: &devices,
-                driver: self.driver,
+                devices,
+                driver: self.driver.map(str::to_owned),
                 port: None,
-                paths: &[],
-                cdi_dirs: &dirs,
+                paths: Vec::new(),
+                cdi_dirs: dirs,
             })
         }
 

@@ -9,7 +9,7 @@ use rustix::fs::{Access, access};
 use super::{Finding, Needs, Problem, refusal};
 use crate::spec::LOOPBACK;
 
-pub(super) fn check(needs: &Needs<'_>) -> Vec<Finding> {
+pub(super) fn check(needs: &Needs) -> Vec<Finding> {
     let port = needs
         .port
         .and_then(|port| taken(port).err().map(|why| (port, why)));
@@ -58,11 +58,11 @@ mod tests {
         let paths = [dir.path().to_owned(), dir.path().join("none")];
         let devices = DeviceMask::parse(["GPU-1"]).unwrap();
         let needs = Needs {
-            devices: &devices,
+            devices,
             driver: None,
             port: Some(port),
-            paths: &paths,
-            cdi_dirs: &[],
+            paths: paths.to_vec(),
+            cdi_dirs: Vec::new(),
         };
         let findings: Vec<String> = check(&needs).iter().map(Finding::to_string).collect();
         assert_eq!(findings.len(), 2, "{findings:?}");
@@ -70,7 +70,7 @@ mod tests {
         assert!(findings[1].contains("none cannot be read"), "{findings:?}");
         drop(listener);
         let needs = Needs {
-            paths: &paths[..1],
+            paths: paths[..1].to_vec(),
             ..needs
         };
         assert!(check(&needs).is_empty());

@@ -21,7 +21,7 @@ pub(crate) const DOCKER_INFO: &str = r#"{"ServerVersion":"20.10.24+dfsg1","Defau
     "OperatingSystem":"Debian GNU/Linux 12 (bookworm)"}"#;
 
 /// Long enough for a shell on a busy machine, short enough to wait for.
-pub(crate) const SHORT: Duration = Duration::from_secs(3);
+pub(crate) const SHORT: Duration = Duration::from_secs(2);
 
 /// Never reached unless something hangs.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -67,7 +67,7 @@ impl Fakes {
     pub(crate) fn client_without_info(&self, name: &str, answers: &[(&str, &str)]) {
         let calls = self.path().join(format!("{name}.calls"));
         let mut script = format!(
-            "printf '%s\\n' \"$*\" >> {}\nwhile case \"$1\" in --runtime|--cgroup-manager) true;; *) false;; esac; do shift 2; done\n\
+            "printf '%s\\n' \"$*\" >> {}\nwhile case \"$1\" in --log-level|--runtime|--cgroup-manager) true;; *) false;; esac; do shift 2; done\n\
              command=$1\n[ \"$1 $2\" = 'image inspect' ] && command=image\n[ \"$1 $2\" = 'container inspect' ] && command=inspect\n\
              case $command in\n",
             calls.display()
@@ -79,10 +79,11 @@ impl Fakes {
         self.program(name, &script);
     }
 
-    /// How `name` was called: a line of arguments each time.
+    /// How `name` was called: a line of arguments each time, from the command on.
     pub(crate) fn calls(&self, name: &str) -> Vec<String> {
         let text = fs::read_to_string(self.path().join(format!("{name}.calls"))).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
+        let command = |line: &str| line.trim_start_matches("--log-level error ").to_owned();
+        text.lines().map(command).collect()
     }
 
     /// Finds the programs of this folder, then the shell's.

@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
 use container_runtime::{
     Backend, Choice, DeviceMask, Needs, Preflight, Problem, Severity, Version, preflight,
@@ -27,17 +29,19 @@ fn healthy() -> Fakes {
 }
 
 async fn look(fakes: &Fakes, backend: Backend, port: Option<u16>) -> Preflight {
+    look_within(fakes, backend, port, LONG).await
+}
+
+async fn look_within(fakes: &Fakes, backend: Backend, port: Option<u16>, deadline: Duration) -> Preflight {
     let devices = DeviceMask::parse([UUID]).unwrap();
-    let dirs = [fakes.path().to_owned()];
-    let paths = [PathBuf::from("/")];
     let needs = Needs {
-        devices: &devices,
-        driver: Some("550.54.15"),
+        devices,
+        driver: Some("550.54.15".to_owned()),
         port,
-        paths: &paths,
-        cdi_dirs: &dirs,
+        paths: vec![PathBuf::from("/")],
+        cdi_dirs: vec![fakes.path().to_owned()],
     };
-    preflight(&fakes.setup(Choice::Only(backend), SHORT.max(LONG)), &needs).await
+    preflight(&fakes.setup(Choice::Only(backend), deadline), &needs).await
 }
 
 /// REQ-CONTAINER-PREFLIGHT.
@@ -126,4 +130,20 @@ async fn rootful_containers_and_limits_without_controllers_warn() {
         assert_eq!(finding.severity, Severity::Warning);
         assert!(!finding.problem.hint().is_empty());
     }
+}
+
+/// REQ-CONTAINER-PREFLIGHT, REQ-CONTAINER-FAULTS: a file that nobody ever writes holds up whoever opens it, but not us.
+#[tokio::test]
+async fn files_that_hang_are_a_refusal() {
+    let fakes = healthy();
+    let fifo = fakes.path().join("hanging.yaml");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let found = look_within(&fakes, Backend::Podman, None, SHORT).await;
+    assert!(
+        matches!(found.refusal().unwrap().problem, Problem::FilesHang { after } if after == SHORT),
+        "{:?}",
+        found.findings
+    );
+    // Lets the thread go that waits.
+    drop(std::fs::File::options().write(true).open(fifo).unwrap());
 }

@@ -1,11 +1,12 @@
 //! A real runtime with storage of its own in a temporary folder, an image of the scripted engine, a GPU that only this
 //! test knows, and a model. Dropping it leaves no container, process, mount, network device or file.
 //!
-//! The GPU: a CDI specification under a made-up UUID that gives a container `/dev/null` as its device node, for Podman;
+//! The GPU: a CDI specification under a made-up UUID that gives a container `/dev/kmsg`, which it has not otherwise, for Podman;
 //! for Docker a hook in the place of NVIDIA's that does nothing. What the runtimes make of the mask is real.
 
 mod docker;
 mod registry;
+mod rootless;
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -27,6 +28,7 @@ use test_harness_support::wait::{Look, wait_for};
 
 use docker::Daemon;
 pub(crate) use registry::Registry;
+pub(crate) use rootless::USER;
 
 /// What the engine's answers need: its key reaches it as a variable.
 pub(crate) const KEY: &str = "a-key-that-nobody-may-see";
@@ -39,9 +41,29 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 const CDI_DIR: &str = "/var/run/cdi";
 
+/// Which real runtime, and with whose rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    /// Podman as root.
+    Podman,
+    /// Podman as an ordinary user.
+    Rootless,
+    /// Docker, whose daemon is root.
+    Docker,
+}
+
+impl Flavour {
+    pub(crate) const fn backend(self) -> Backend {
+        match self {
+            Self::Podman | Self::Rootless => Backend::Podman,
+            Self::Docker => Backend::Docker,
+        }
+    }
+}
+
 /// See the module.
 pub(crate) struct Real {
-    backend: Backend,
+    pub(crate) flavour: Flavour,
     environment: Vec<(String, String)>,
     /// The made-up GPU.
     pub(crate) device: String,
@@ -53,24 +75,30 @@ pub(crate) struct Real {
 }
 
 impl Real {
-    pub(crate) async fn start(backend: Backend) -> Self {
-        Self::start_with(backend, "").await
+    pub(crate) async fn start(flavour: Flavour) -> Self {
+        Self::start_with(flavour, "").await
     }
 
     /// With more lines in the `[engine]` part of Podman's configuration.
-    pub(crate) async fn start_with(backend: Backend, engine: &str) -> Self {
+    pub(crate) async fn start_with(flavour: Flavour, engine: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let device = format!("GPU-{}", uuid::Uuid::new_v4());
         let cdi = write_cdi(&device);
-        let (environment, daemon) = match backend {
-            Backend::Podman => (podman_environment(dir.path(), engine), None),
-            Backend::Docker => {
+        let (environment, daemon) = match flavour {
+            Flavour::Podman => (podman_environment(dir.path(), engine), None),
+            Flavour::Rootless => (rootless::environment(dir.path()), None),
+            Flavour::Docker => {
                 let daemon = Daemon::start(dir.path()).await;
                 (daemon.environment(dir.path()), Some(daemon))
             }
         };
+        TinyModel::default().write(&dir.path().join("tiny.gguf")).unwrap();
+        fs::write(dir.path().join("script.json"), "{}").unwrap();
+        if flavour == Flavour::Rootless {
+            rootless::hand_over(dir.path());
+        }
         let setup = Setup {
-            choice: Choice::Only(backend),
+            choice: Choice::Only(flavour.backend()),
             environment: Environment::of(environment.clone()),
             deadlines: Deadlines::default(),
             redaction: Redaction::new([KEY.into()], None),
@@ -79,10 +107,8 @@ impl Real {
             Ok(runtime) => runtime,
             Err(none) => panic!("{none}; {}", none.hint()),
         };
-        TinyModel::default().write(&dir.path().join("tiny.gguf")).unwrap();
-        fs::write(dir.path().join("script.json"), "{}").unwrap();
         Self {
-            backend,
+            flavour,
             environment,
             device,
             runtime,
@@ -99,13 +125,13 @@ impl Real {
     /// The client itself, for what the crate has no words for.
     pub(crate) fn client(&self, args: &[&str]) -> String {
         let (well, stdout, stderr) = self.client_ended(args);
-        assert!(well, "{} {args:?}: {stderr}", self.backend);
+        assert!(well, "{:?} {args:?}: {stderr}", self.flavour);
         stdout
     }
 
     /// Whether it ended well, and what it wrote to both streams.
     pub(crate) fn client_ended(&self, args: &[&str]) -> (bool, String, String) {
-        let output = Command::new(self.backend.program())
+        let output = Command::new(self.flavour.backend().program())
             .args(args)
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -212,6 +238,10 @@ impl Drop for Real {
         }
         // Its own mounts are gone once it has ended.
         drop(self.daemon.take());
+        if self.flavour == Flavour::Rootless {
+            rootless::end_pause(self.dir.path());
+        }
+        await_cleanup(self.dir.path());
         unmount_below(self.dir.path());
         let _gone_or_not = fs::remove_file(&self.cdi);
     }
@@ -242,7 +272,7 @@ fn write_cdi(device: &str) -> PathBuf {
         "devices": [{
             "name": device,
             "containerEdits": {
-                "deviceNodes": [{"path": "/dev/gpu-of-a-test", "hostPath": "/dev/null", "permissions": "rw"}],
+                "deviceNodes": [{"path": "/dev/kmsg", "permissions": "rw"}],
                 "env": [format!("GPU_OF_A_TEST={device}")],
             },
         }],
@@ -286,6 +316,26 @@ fn podman_environment(dir: &Path, engine: &str) -> Vec<(String, String)> {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
+}
+
+/// A container's monitor calls Podman once more when its container has ended, which mounts the storage again.
+fn await_cleanup(dir: &Path) {
+    let name = dir.display().to_string();
+    let mentions = |entry: fs::DirEntry| {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&name)
+    };
+    for _look in 0..200 {
+        if !fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(mentions)
+        {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// Podman keeps its storage mounted as long as it may be used again.

@@ -7,46 +7,60 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use container_runtime::{
-    Backend, Cause, CgroupLayout, CgroupVersion, DeviceMask, Ending, Error, Exit, ImageRef, Limits, Needs,
-    Severity, State, check,
+    Backend, CDI_DIRS, Cause, CgroupLayout, CgroupVersion, DeviceMask, Ending, Error, Exit, ImageRef, Limits,
+    LocalImage, Needs, Severity, State, check,
 };
 use test_harness_support::http1::{Call, call};
 
-use crate::real::{KEY, Real, Registry, free_port, owner};
+use crate::real::{Flavour, KEY, Real, Registry, USER, free_port, owner};
 
-/// A test per runtime for each scenario.
-macro_rules! for_both {
-    ($($(#[$doc:meta])* $scenario:ident),* $(,)?) => {
-        mod podman {
+/// A test per flavour for each scenario.
+macro_rules! for_all {
+    ($($flavour:ident $module:ident { $($(#[$doc:meta])* $scenario:ident),* $(,)? })*) => {
+        $(mod $module {
             $($(#[$doc])* #[tokio::test(flavor = "multi_thread")]
             async fn $scenario() {
-                super::$scenario(container_runtime::Backend::Podman).await;
+                super::$scenario(crate::real::Flavour::$flavour).await;
             })*
-        }
-        mod docker {
-            $($(#[$doc])* #[tokio::test(flavor = "multi_thread")]
-            async fn $scenario() {
-                super::$scenario(container_runtime::Backend::Docker).await;
-            })*
-        }
+        })*
     };
 }
 
-for_both! {
-    /// REQ-CONTAINER-DIGEST.
-    images_are_what_their_digests_say,
-    /// REQ-CONTAINER-SANDBOX, REQ-CONTAINER-MASK, REQ-CONTAINER-SECRETS, REQ-CONTAINER-STOP, REQ-CONTAINER-INSPECT.
-    an_engine_serves_in_its_sandbox,
-    /// REQ-CONTAINER-INSPECT, REQ-CONTAINER-STOP, REQ-CONTAINER-FAULTS.
-    every_ending_is_told_from_the_others,
-    /// REQ-CONTAINER-LOGS, REQ-CONTAINER-SECRETS.
-    logs_are_followed_to_the_end,
-    /// REQ-CONTAINER-SWEEP.
-    a_sweep_removes_what_nobody_keeps,
+for_all! {
+    Podman podman {
+        /// REQ-CONTAINER-DIGEST.
+        images_are_what_their_digests_say,
+        /// REQ-CONTAINER-SANDBOX, REQ-CONTAINER-MASK, REQ-CONTAINER-SECRETS, REQ-CONTAINER-STOP, REQ-CONTAINER-INSPECT.
+        an_engine_serves_in_its_sandbox,
+        /// REQ-CONTAINER-INSPECT, REQ-CONTAINER-STOP, REQ-CONTAINER-FAULTS.
+        every_ending_is_told_from_the_others,
+        /// REQ-CONTAINER-LOGS, REQ-CONTAINER-SECRETS.
+        logs_are_followed_to_the_end,
+        /// REQ-CONTAINER-SWEEP.
+        a_sweep_removes_what_nobody_keeps,
+    }
+    Rootless rootless {
+        /// REQ-CONTAINER-SANDBOX, REQ-CONTAINER-MASK, REQ-CONTAINER-SECRETS, REQ-CONTAINER-DETECT.
+        an_engine_serves_in_its_sandbox,
+        /// REQ-CONTAINER-SWEEP.
+        a_sweep_removes_what_nobody_keeps,
+    }
+    Docker docker {
+        /// REQ-CONTAINER-DIGEST.
+        images_are_what_their_digests_say,
+        /// REQ-CONTAINER-SANDBOX, REQ-CONTAINER-MASK, REQ-CONTAINER-SECRETS, REQ-CONTAINER-STOP, REQ-CONTAINER-INSPECT.
+        an_engine_serves_in_its_sandbox,
+        /// REQ-CONTAINER-INSPECT, REQ-CONTAINER-STOP, REQ-CONTAINER-FAULTS.
+        every_ending_is_told_from_the_others,
+        /// REQ-CONTAINER-LOGS, REQ-CONTAINER-SECRETS.
+        logs_are_followed_to_the_end,
+        /// REQ-CONTAINER-SWEEP.
+        a_sweep_removes_what_nobody_keeps,
+    }
 }
 
-async fn images_are_what_their_digests_say(backend: Backend) {
-    let real = Real::start(backend).await;
+async fn images_are_what_their_digests_say(flavour: Flavour) {
+    let real = Real::start(flavour).await;
     let registry = Registry::start().await;
     let runtime = &real.runtime;
     registry.push(&real, "engine:1", "one");
@@ -91,8 +105,8 @@ async fn images_are_what_their_digests_say(backend: Backend) {
     assert_eq!(error.cause(), Some(Cause::RegistryUnreachable), "{error}");
 }
 
-async fn an_engine_serves_in_its_sandbox(backend: Backend) {
-    let real = Real::start(backend).await;
+async fn an_engine_serves_in_its_sandbox(flavour: Flavour) {
+    let real = Real::start(flavour).await;
     let port = free_port();
     let owner = owner("box", 1);
     let spec = real.engine(real.image().await, owner.clone(), port);
@@ -107,8 +121,8 @@ async fn an_engine_serves_in_its_sandbox(backend: Backend) {
     };
     its_key_reached_it_unseen(&real, pid, port).await;
     it_sees_its_gpu_and_no_more(&real, &container.id.to_string(), pid);
-    it_has_no_rights(pid);
-    it_is_limited(pid);
+    it_has_no_rights(&real, pid);
+    it_is_limited(&real, pid);
     only_the_loopback_reaches(port);
 
     // A second one of the same owner is refused, and the first stays.
@@ -177,7 +191,7 @@ fn it_sees_its_gpu_and_no_more(real: &Real, id: &str, pid: u32) {
                 "{environ}"
             );
             assert!(environ.contains("NVIDIA_VISIBLE_DEVICES=void"), "{environ}");
-            assert!(PathBuf::from(format!("/proc/{pid}/root/dev/gpu-of-a-test")).exists());
+            assert!(PathBuf::from(format!("/proc/{pid}/root/dev/kmsg")).exists());
         }
         Backend::Docker => {
             let requests = real.client(&["inspect", "--format", "{{json .HostConfig.DeviceRequests}}", id]);
@@ -190,7 +204,7 @@ fn it_sees_its_gpu_and_no_more(real: &Real, id: &str, pid: u32) {
     }
 }
 
-fn it_has_no_rights(pid: u32) {
+fn it_has_no_rights(real: &Real, pid: u32) {
     let status = proc(pid, "status");
     let field = |name: &str| {
         let line = status
@@ -202,6 +216,10 @@ fn it_has_no_rights(pid: u32) {
     for set in ["CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"] {
         assert_eq!(field(set), "0000000000000000", "{set}");
     }
+    let rootless = real.runtime.facts().rootless;
+    assert_eq!(rootless, real.flavour == Flavour::Rootless);
+    let user = if rootless { USER } else { 0 };
+    assert_eq!(field("Uid"), [user.to_string().as_str(); 4].join("\t"));
     assert_eq!(field("NoNewPrivs"), "1");
     assert_eq!(field("Seccomp"), "2");
     let mounts = proc(pid, "mountinfo");
@@ -248,13 +266,21 @@ fn it_has_no_rights(pid: u32) {
     }
 }
 
-fn it_is_limited(pid: u32) {
+fn it_is_limited(real: &Real, pid: u32) {
     let limits = proc(pid, "limits");
     let core = limits
         .lines()
         .find(|line| line.starts_with("Max core file size"))
         .unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    let facts = real.runtime.facts();
+    if real.flavour == Flavour::Rootless && facts.cgroups == CgroupVersion::V1 {
+        assert!(
+            !facts.limits_memory && !facts.limits_pids,
+            "an ordinary user makes no cgroups of version 1"
+        );
+        return;
+    }
     let groups = proc(pid, "cgroup");
     let unified = CgroupLayout::of_mountinfo(&fs::read_to_string("/proc/self/mountinfo").unwrap());
     let read = |controller: &str, old: &str, new: &str| {
@@ -310,8 +336,8 @@ fn proc(pid: u32, file: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-async fn every_ending_is_told_from_the_others(backend: Backend) {
-    let real = Real::start(backend).await;
+async fn every_ending_is_told_from_the_others(flavour: Flavour) {
+    let real = Real::start(flavour).await;
     let image = real.image().await;
     let ended = |code, oom_killed| Some(Ending { code, oom_killed });
 
@@ -325,32 +351,9 @@ async fn every_ending_is_told_from_the_others(backend: Backend) {
     assert_eq!(waited.unwrap(), ended(137, false));
     real.runtime.kill(&id).await.unwrap();
 
-    // Killed by the kernel, for memory: it is sent more than it may hold.
-    let port = free_port();
-    let small = Limits {
-        memory_bytes: 48 << 20,
-        shm_bytes: 1 << 20,
-        tmp_bytes: 1 << 20,
-        pids: 64,
-    };
-    let spec = real
-        .engine(image.clone(), owner("box", 2), port)
-        .limits(small)
-        .unwrap();
-    let id = real.serve(&spec, port).await;
-    let large = Call::post("/tokenize").bearer(KEY).body(vec![b'x'; 160 << 20]);
-    let cut = call(SocketAddr::from(([127, 0, 0, 1], port)), &large).await;
-    assert!(cut.is_err(), "{cut:?}");
-    let Some(killed) = real.runtime.wait(&id).await.unwrap() else {
-        panic!("it is gone")
-    };
-    assert_eq!(killed.code, 137);
-    // Podman does not see it on the old cgroups.
-    let old = real.runtime.facts().cgroups == CgroupVersion::V1;
-    assert!(
-        killed.oom_killed || (backend == Backend::Podman && old),
-        "{killed}"
-    );
+    if real.runtime.facts().limits_memory {
+        memory_ends_it(&real, &image).await;
+    }
 
     // Its own failure, with its last words.
     fs::write(real.path().join("tiny.gguf"), "no model").unwrap();
@@ -391,8 +394,35 @@ async fn every_ending_is_told_from_the_others(backend: Backend) {
     assert_eq!(real.containers(), before);
 }
 
-async fn logs_are_followed_to_the_end(backend: Backend) {
-    let real = Real::start(backend).await;
+/// It is sent more than it may hold.
+async fn memory_ends_it(real: &Real, image: &LocalImage) {
+    let port = free_port();
+    let small = Limits {
+        memory_bytes: 48 << 20,
+        shm_bytes: 1 << 20,
+        tmp_bytes: 1 << 20,
+        pids: 64,
+    };
+    let spec = real
+        .engine(image.clone(), owner("box", 2), port)
+        .limits(small)
+        .unwrap();
+    let id = real.serve(&spec, port).await;
+    let large = Call::post("/tokenize").bearer(KEY).body(vec![b'x'; 160 << 20]);
+    let cut = call(SocketAddr::from(([127, 0, 0, 1], port)), &large).await;
+    assert!(cut.is_err(), "{cut:?}");
+    let Some(killed) = real.runtime.wait(&id).await.unwrap() else {
+        panic!("it is gone")
+    };
+    assert_eq!(killed.code, 137);
+    // Podman does not see it on the old cgroups.
+    let facts = real.runtime.facts();
+    let unseen = facts.backend == Backend::Podman && facts.cgroups == CgroupVersion::V1;
+    assert!(killed.oom_killed || unseen, "{killed}");
+}
+
+async fn logs_are_followed_to_the_end(flavour: Flavour) {
+    let real = Real::start(flavour).await;
     let script = format!("{{\"stderr_lines\": [\"\\u001b[31mthe key is {KEY}\\u001b[0m\"]}}");
     fs::write(real.path().join("script.json"), script).unwrap();
     let port = free_port();
@@ -425,8 +455,8 @@ async fn logs_are_followed_to_the_end(backend: Backend) {
     );
 }
 
-async fn a_sweep_removes_what_nobody_keeps(backend: Backend) {
-    let real = Real::start(backend).await;
+async fn a_sweep_removes_what_nobody_keeps(flavour: Flavour) {
+    let real = Real::start(flavour).await;
     let image = real.image().await;
     let mut ids = Vec::new();
     for (node, generation) in [("box", 1), ("box", 2), ("other", 1)] {
@@ -461,7 +491,7 @@ async fn a_sweep_removes_what_nobody_keeps(backend: Backend) {
 /// REQ-CONTAINER-MASK: a GPU that no specification names is no start, with the cure in the error.
 #[tokio::test(flavor = "multi_thread")]
 async fn podman_refuses_a_gpu_that_no_specification_names() {
-    let mut real = Real::start(Backend::Podman).await;
+    let mut real = Real::start(Flavour::Podman).await;
     let image = real.image().await;
     let own = std::mem::replace(
         &mut real.device,
@@ -481,15 +511,14 @@ async fn podman_refuses_a_gpu_that_no_specification_names() {
     assert_eq!(real.containers(), Vec::<String>::new());
 
     // Preflight says the same before the start, and nothing of the GPU that is named.
-    let dirs = [PathBuf::from("/var/run/cdi")];
     for (device, known) in [(&own, true), (&real.device, false)] {
         let devices = DeviceMask::parse([device]).unwrap();
         let needs = Needs {
-            devices: &devices,
+            devices,
             driver: None,
             port: None,
-            paths: &[],
-            cdi_dirs: &dirs,
+            paths: Vec::new(),
+            cdi_dirs: CDI_DIRS.map(PathBuf::from).into(),
         };
         let findings = check(&real.runtime, &needs).await;
         let unknown = findings.iter().any(|finding| {
@@ -502,7 +531,7 @@ async fn podman_refuses_a_gpu_that_no_specification_names() {
 /// REQ-CONTAINER-STOP.
 #[tokio::test(flavor = "multi_thread")]
 async fn podman_ends_an_engine_that_does_not_listen_after_the_grace() {
-    let real = Real::start(Backend::Podman).await;
+    let real = Real::start(Flavour::Podman).await;
     fs::write(real.path().join("script.json"), "{\"ignore_sigterm\": true}").unwrap();
     let port = free_port();
     let id = real
@@ -520,7 +549,7 @@ async fn podman_ends_an_engine_that_does_not_listen_after_the_grace() {
 /// same; and where limits are capped none above them is asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn podman_serves_also_where_its_own_choice_of_runtime_does_not() {
-    let real = Real::start_with(Backend::Podman, "runtime = \"crun\"").await;
+    let real = Real::start_with(Flavour::Podman, "runtime = \"crun\"").await;
     assert_eq!(real.runtime.facts().oci_runtime, "crun");
     let hybrid = CgroupLayout::of_mountinfo(&fs::read_to_string("/proc/self/mountinfo").unwrap())
         == CgroupLayout::Hybrid;

@@ -16,8 +16,8 @@ use crate::fixture::LIMIT;
 
 pub(crate) const TOKEN: &str = "lan-7d1f0c52-the-token-of-two-boxes";
 
-/// Context per slot, tokens: more than sockets hold of them.
-pub(crate) const CTX: u32 = 1 << 20;
+/// Context per slot, tokens: room for tasks that run while something happens to them.
+const CTX: u32 = 32_768;
 
 /// The pools of the two boxes.
 pub(crate) const NEAR: &str = "near";

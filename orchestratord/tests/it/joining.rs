@@ -8,10 +8,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 use test_harness_support::binaries::bin_path;
 use test_harness_support::daemon::{Command, Daemon};
-use test_harness_support::fake_nvml::{FakeNvml, library_path, reference_driver};
+use test_harness_support::fake_nvml::{FILE_VARIABLE, FakeNvml, library_path, reference_driver};
 use test_harness_support::gguf::TinyModel;
 use test_harness_support::http1::{self, Call};
 use test_harness_support::network::{Place, another_place};
+use test_harness_support::processes::EnginesBelow;
 use test_harness_support::sse::SseReader;
 use test_harness_support::stream_check::StreamCheck;
 use test_harness_support::system::{MODEL, System};
@@ -40,15 +41,22 @@ async fn join(place: Place, system: &System, folder: &Path) -> std::path::PathBu
     out
 }
 
+/// What the fake driver answers from; the engine writes there what it holds.
+fn gpus_file(folder: &Path) -> std::path::PathBuf {
+    folder.join("gpus.json")
+}
+
 /// What a person adds.
 fn add_pool(config: &Path, folder: &Path) {
     let (model, gpu) = (folder.join("tiny.gguf"), &reference_driver().gpus[0].uuid);
     TinyModel::default().write(&model).unwrap();
     let pool = format!(
         "\n[[pool_managerd.pools]]\nid = \"new\"\nengine = \"llamacpp\"\nmodel = \"file:{}\"\nmodel_id = {MODEL:?}\n\
-         devices = [{gpu:?}]\nbinary = {:?}\nhealth_interval_ms = 200\n",
+         devices = [{gpu:?}]\nbinary = {:?}\nhealth_interval_ms = 200\n\
+         env = {{ {FILE_VARIABLE} = {:?} }}\n",
         model.display(),
-        bin_path("scripted-engine").unwrap()
+        bin_path("scripted-engine").unwrap(),
+        gpus_file(folder),
     );
     let text = fs::read_to_string(config).unwrap();
     fs::write(config, text + &pool).unwrap();
@@ -78,7 +86,8 @@ async fn a_box_joins_with_one_command() {
     let (place, folder) = (another_place(), tempfile::tempdir().unwrap());
     let config = join(place, &system, folder.path()).await;
     add_pool(&config, folder.path());
-    let gpus = FakeNvml::reference_box(folder.path().join("gpus.json")).unwrap();
+    let gpus = FakeNvml::reference_box(gpus_file(folder.path())).unwrap();
+    let _engines = EnginesBelow(folder.path().to_owned());
     let node = start(place, &config, folder.path(), &gpus).await;
     let ready = |pools: &[Value]| {
         let mut pools = pools.iter();

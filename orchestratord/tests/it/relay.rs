@@ -12,7 +12,7 @@ use test_harness_support::stream_check::{Summary, Terminal};
 use test_harness_support::system::{MODEL, PoolPlan};
 use test_harness_support::wait::{Look, wait_for};
 
-use crate::boxes::{Boxes, CTX, FAR, IMPATIENT, NEAR, Setting, TOKEN, join, orchestrator, paced};
+use crate::boxes::{Boxes, FAR, IMPATIENT, NEAR, Setting, TOKEN, join, orchestrator, paced};
 use crate::fixture::LIMIT;
 
 fn error_of(stream: &Summary) -> &Value {
@@ -189,43 +189,6 @@ async fn a_dead_engine_is_told_with_its_last_lines() {
         })
         .await;
     assert_eq!(boxes.run(FAR, 3).await.outcome(), Some("length"));
-}
-
-/// ORCH-3206 over the relay: a viewer that does not read holds up the engine, and loses nothing.
-#[tokio::test]
-async fn a_viewer_that_pauses_holds_up_the_engine() {
-    let config = "[orchestratord.sse]\nslow_reader_timeout_ms = 600000\nchannel_cap = 16\n\
-                  [orchestratord.engine]\ntoken_idle_timeout_ms = 600000\n";
-    let boxes = Boxes::start(Setting {
-        // More than every buffer on the way holds.
-        script: Script {
-            infinite: true,
-            n_ctx_train: CTX,
-            ..Script::default()
-        },
-        config,
-        ..Setting::default()
-    })
-    .await;
-    let (task, mut stream) = boxes.running(CTX - 100).await;
-    let engine = boxes.engine().await;
-    let waiting = engine.at_rest(LIMIT).await.unwrap();
-    assert!(
-        waiting < u64::from(CTX) / 2,
-        "{waiting} tokens, and nothing had to wait"
-    );
-    let mut index = 1;
-    while engine.report().await.unwrap().tokens_written_total <= waiting {
-        let event = stream.next_event(LIMIT).await.unwrap().unwrap();
-        if event.name.as_deref() == Some("token") {
-            let data: Value = serde_json::from_str(&event.data).unwrap();
-            assert_eq!(data["i"], index);
-            index += 1;
-        }
-    }
-    let cancel = Call::post(&format!("/v1/tasks/{task}/cancel"));
-    assert_eq!(boxes.system.call(cancel).await.unwrap().status, 204);
-    boxes.wait_idle().await;
 }
 
 /// ORCH-3427: lost heartbeats take new work away and nothing else; they come back, and so does the work.

@@ -177,7 +177,10 @@ fn build_static_engine() -> Result<PathBuf, BuildError> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let target = ["--target", &*target];
     let flags = variable("RUSTFLAGS").unwrap_or_default();
-    let flags = format!("{} -C target-feature=+crt-static", flags.to_string_lossy());
+    let flags = format!(
+        "{} -C target-feature=+crt-static -C strip=symbols",
+        flags.to_string_lossy()
+    );
     let arguments = [&BUILD_STATIC[..], &target[..]].concat();
     let messages = run_cargo(&arguments, &[("RUSTFLAGS", flags.trim())])?;
     let mut programs = programs_in(&messages);

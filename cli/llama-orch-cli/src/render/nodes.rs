@@ -11,9 +11,9 @@ use super::text::{duration, gib, gpu};
 pub(crate) fn list(list: &NodeList, look: Look) -> String {
     let header = [
         "NODE",
+        "STATE",
         "ADDRESS",
         "ENGINES",
-        "STATE",
         "GPU",
         "NAME",
         "FREE GIB",
@@ -37,9 +37,9 @@ fn row(node: &NodeStatus, report: Option<&GpuReport>, look: Look) -> Vec<Cell> {
     let column = |of: fn(&GpuReport) -> String| cell(report.map_or_else(|| "-".to_owned(), of));
     vec![
         cell(node.node_id.as_str()),
+        state(node, look),
         cell(&node.address),
         cell(if node.relay { "by relay" } else { "directly" }),
-        state(node, look),
         column(|report| gpu(&report.uuid).into_owned()),
         column(|report| report.name.clone()),
         column(|report| gib(report.memory_free_bytes)),
