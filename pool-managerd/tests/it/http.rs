@@ -61,7 +61,7 @@ async fn wrong_questions_are_answered_with_the_field_and_the_limit() -> Result<(
             400,
             "at most 10000",
         ),
-        ("/v1/pools/p/logs?replica_id=r0&follow=true", 400, "follow"),
+        ("/v1/pools/p/logs?replica_id=r0&follow=perhaps", 400, "follow"),
         ("/v1/relay", 404, "/v1/relay"),
     ];
     for (path, status, words) in cases {
