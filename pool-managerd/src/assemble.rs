@@ -122,9 +122,9 @@ impl<'a> Assembly<'a> {
             fingerprint: fingerprint(&engine, &config.binary, config.model.as_str()),
             secrets: config.env.values().cloned().collect(),
             log: LogLimits {
-                lines: self.config.log_lines.get(),
                 file_bytes: self.config.log_lines.get() as u64 * BYTES_PER_LINE,
             },
+            log_lines: self.config.log_lines.get(),
             grace: config.stop_grace_ms.duration(),
             node: self.node.clone(),
         });

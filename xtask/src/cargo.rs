@@ -2,6 +2,9 @@
 //! compiles twice: features unify per invocation.
 
 use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
 
 use crate::process::Cmd;
 
@@ -62,6 +65,22 @@ pub(crate) fn build_release_programs(root: &Path) -> Cmd {
 /// All tests.
 pub(crate) fn test(root: &Path) -> Cmd {
     workspace(root, "test")
+}
+
+/// Tests of the integration suites by the beginnings of their names, built with numbers that make them long.
+///
+/// # Errors
+/// One of them failed, or could not be built.
+pub(crate) fn long_tests(root: &Path, names: &[&str], numbers: &[(&str, u32)]) -> Result<ExitCode> {
+    build_programs(root).run()?;
+    let tests = test(root)
+        .args(["--test", "it", "--"])
+        .args(names.iter().copied());
+    let numbered = numbers.iter().fold(tests, |tests, (name, number)| {
+        tests.env(*name, number.to_string())
+    });
+    numbered.run()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The unit tests of the library crates only.

@@ -20,19 +20,9 @@ pub(crate) struct Args {
 /// # Errors
 /// Something was left, lost, or did not come back.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let place = Place::find()?;
-    cargo::build_programs(&place.root).run()?;
-    cargo::test(&place.root)
-        .args([
-            "--test",
-            "it",
-            "--",
-            "kills::",
-            "--nocapture",
-            "--test-threads",
-            "1",
-        ])
-        .env("CHAOS_KILLS", args.kills.to_string())
-        .run()?;
-    Ok(ExitCode::SUCCESS)
+    cargo::long_tests(
+        &Place::find()?.root,
+        &["kills::", "--nocapture", "--test-threads", "1"],
+        &[("CHAOS_KILLS", args.kills)],
+    )
 }

@@ -29,22 +29,19 @@ pub(crate) struct Args {
 /// # Errors
 /// A task or an artifact was lost, a task was out of order, or a token followed a cancel's acknowledgement.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let place = Place::find()?;
-    cargo::build_programs(&place.root).run()?;
-    cargo::test(&place.root)
-        .args([
-            "--test",
-            "it",
-            "--",
+    cargo::long_tests(
+        &Place::find()?.root,
+        &[
             "crash_cycles::",
             "cancel_races::",
             "power_cuts::",
             "artifact_crash::",
-        ])
-        .env("CRASH_CYCLES", args.cycles.to_string())
-        .env("POWER_CUTS", args.power_cuts.to_string())
-        .env("ARTIFACT_CYCLES", args.artifact_cycles.to_string())
-        .env("CANCEL_RACES", args.cancel_races.to_string())
-        .run()?;
-    Ok(ExitCode::SUCCESS)
+        ],
+        &[
+            ("CRASH_CYCLES", args.cycles),
+            ("POWER_CUTS", args.power_cuts),
+            ("ARTIFACT_CYCLES", args.artifact_cycles),
+            ("CANCEL_RACES", args.cancel_races),
+        ],
+    )
 }

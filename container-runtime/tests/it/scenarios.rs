@@ -191,7 +191,11 @@ fn it_sees_its_gpu_and_no_more(real: &Real, id: &str, pid: u32) {
                 "{environ}"
             );
             assert!(environ.contains("NVIDIA_VISIBLE_DEVICES=void"), "{environ}");
-            assert!(PathBuf::from(format!("/proc/{pid}/root/dev/kmsg")).exists());
+            assert!(
+                PathBuf::from(format!("/proc/{pid}/root"))
+                    .join("dev/kmsg")
+                    .exists()
+            );
         }
         Backend::Docker => {
             let requests = real.client(&["inspect", "--format", "{{json .HostConfig.DeviceRequests}}", id]);

@@ -48,10 +48,7 @@ impl Claim {
                 "no process of the engine holds memory on {device}: it does not compute there"
             ));
         }
-        let held = own
-            .iter()
-            .try_fold(0_u64, |sum, (_, process)| Some(sum + process.used_bytes?));
-        match held {
+        match inventory.held_by(&ours) {
             Some(held) if held < self.weights => Residency::Violated(format!(
                 "the engine holds {held} bytes on its GPUs, and the model's weights alone are {} bytes",
                 self.weights

@@ -210,7 +210,13 @@ impl Actor {
             self.options.custody.log_files(forgotten).remove();
         }
         let inputs = self.machine.inputs().clone();
-        self.attend(generation, new_key(), Origin::New(inputs), Some(Instant::now()));
+        let weights = self.options.model_file.weights().unwrap_or(0);
+        self.attend(
+            generation,
+            new_key(),
+            Origin::New(inputs, weights),
+            Some(Instant::now()),
+        );
     }
 
     fn attend(&mut self, generation: u64, key: SecretString, origin: Origin, started: Option<Instant>) {
@@ -220,7 +226,7 @@ impl Actor {
             generation,
             key,
             files,
-            self.options.custody.log.lines,
+            self.options.custody.log_lines,
         ));
         let (send, news) = mpsc::channel(NEWS);
         let stop = CancellationToken::new();
@@ -235,7 +241,6 @@ impl Actor {
             watchdog: self.options.watchdog,
             clients: self.shared.clients.clone(),
             gpus: self.shared.gpus.clone(),
-            weights: self.options.model_file.weights().unwrap_or(0),
             output: Arc::clone(&output),
             stop: stop.clone(),
             kill: self.shared.kill.clone(),

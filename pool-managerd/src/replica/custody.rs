@@ -36,6 +36,8 @@ pub struct Custody {
     pub secrets: Vec<SecretString>,
     /// How much of the output is kept.
     pub log: LogLimits,
+    /// Lines of it that are shown.
+    pub log_lines: usize,
     /// Between the polite and the forced end.
     pub grace: Duration,
     /// What all replicas share.
@@ -56,12 +58,6 @@ pub struct NodeCustody {
 }
 
 impl Custody {
-    /// The replica's folder.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// Where the API key of one start is.
     #[must_use]
     pub fn key_file(&self, generation: u64) -> PathBuf {
@@ -74,27 +70,20 @@ impl Custody {
         LogFiles::new(&self.dir, generation)
     }
 
-    /// Between the polite and the forced end.
-    #[must_use]
-    pub const fn grace(&self) -> Duration {
-        self.grace
-    }
-
     /// The orders for one start. Makes its control group.
-    ///
-    /// # Errors
-    /// When a text of the command is none that JSON can carry.
+    #[must_use]
     pub fn orders(
         &self,
         command: EngineCommand,
         port: u16,
         inputs: Inputs,
+        weights: u64,
         output: &Output,
-    ) -> io::Result<Orders> {
+    ) -> Orders {
         let own = std::iter::once(output.key()).chain(&self.secrets);
         let secrets = own.map(|secret| secret.expose_secret().to_owned());
         let env = command.env.into_iter();
-        Ok(Orders {
+        Orders {
             program: command.program,
             args: command.args,
             env: env
@@ -113,11 +102,12 @@ impl Custody {
                 fingerprint: self.fingerprint.clone(),
                 port,
                 inputs,
+                weights,
                 started_unix_ms: wall::unix_ms(),
                 shim: None,
                 engine: None,
             },
-        })
+        }
     }
 }
 
@@ -185,7 +175,7 @@ impl Inheritance {
 
     /// What there is of a replica; its engine is taken when it runs and is the one that would be started now.
     pub fn take(&mut self, custody: &Custody) -> Legacy {
-        let Some(record) = read_record(custody.dir()) else {
+        let Some(record) = read_record(&custody.dir) else {
             return Legacy::Nothing;
         };
         let generation = record.generation;

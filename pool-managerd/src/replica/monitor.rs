@@ -19,7 +19,7 @@ use crate::engine::ending::{self, EVIDENCE_LINES, Ending};
 use crate::engine::output::Output;
 use crate::engine::probe::{Clients, LOOPBACK, Look, Prober};
 use crate::engine::process::EngineProcess;
-use crate::engine::shim::{Exit, Record, Start};
+use crate::engine::shim::{Exit, Record};
 use crate::facts::Inputs;
 use crate::gpu::GpuWatch;
 use crate::gpu::residency::Claim;
@@ -34,8 +34,6 @@ pub(super) struct Launch {
     pub model: PathBuf,
     pub origin: Origin,
     pub custody: Arc<Custody>,
-    /// What of the model has to be on the GPUs at least, bytes; 0 where that is not known.
-    pub weights: u64,
     pub health_interval: Duration,
     pub watchdog: Duration,
     pub clients: Clients,
@@ -51,8 +49,8 @@ pub(super) struct Launch {
 
 /// Where the process comes from.
 pub(super) enum Origin {
-    /// It is to be started.
-    New(Inputs),
+    /// It is to be started, with these files; of the model so many bytes have to be on the GPUs at least.
+    New(Inputs, u64),
     /// An earlier run of the daemon has started it.
     Inherited(Record),
 }
@@ -96,23 +94,23 @@ impl Launch {
         self.custody.key_file(self.output.generation())
     }
 
-    fn subject(&self, prober: Prober, group: u32, start: Start) -> Subject {
+    fn subject(&self, prober: Prober, group: u32, record: &Record) -> Subject {
         Subject {
             prober,
             gpus: self.gpus.clone(),
             claim: Claim {
                 mask: self.spec.devices.clone(),
-                weights: self.weights,
+                weights: record.weights,
             },
             group,
-            start,
+            start: record.start.clone(),
             health_interval: self.health_interval,
             watchdog: self.watchdog,
         }
     }
 
     /// Blocking.
-    fn spawn(&self, inputs: Inputs) -> io::Result<EngineProcess> {
+    fn spawn(&self, inputs: Inputs, weights: u64) -> io::Result<EngineProcess> {
         let key_file = self.key_file();
         write_key(&key_file, self.output.key())?;
         let port = free_port()?;
@@ -123,20 +121,20 @@ impl Launch {
             key_file,
         };
         let command = llama_server(&self.spec, &params);
-        let orders = self.custody.orders(command, port, inputs, &self.output)?;
-        EngineProcess::spawn(self.custody.dir(), &orders)
+        let orders = self.custody.orders(command, port, inputs, weights, &self.output);
+        EngineProcess::spawn(&self.custody.dir, &orders)
     }
 }
 
 async fn begin(launch: &Arc<Launch>) -> io::Result<EngineProcess> {
     match &launch.origin {
         Origin::Inherited(record) => {
-            let process = EngineProcess::attach(launch.custody.dir(), record.clone())?;
+            let process = EngineProcess::attach(&launch.custody.dir, record.clone())?;
             process.ok_or_else(|| io::Error::other("it ended before it was taken over"))
         }
-        Origin::New(inputs) => {
-            let (launch, inputs) = (Arc::clone(launch), inputs.clone());
-            let spawning = spawn_blocking(move || launch.spawn(inputs));
+        Origin::New(inputs, weights) => {
+            let (launch, inputs, weights) = (Arc::clone(launch), inputs.clone(), *weights);
+            let spawning = spawn_blocking(move || launch.spawn(inputs, weights));
             spawning.await.map_err(io::Error::other)?
         }
     }
@@ -181,12 +179,12 @@ async fn supervise(
     news: &mpsc::Sender<News>,
 ) -> Option<io::Result<Option<Exit>>> {
     let (pid, port) = (process.pid(), process.record().port);
-    let start = process.record().start.clone();
+    let record = process.record().clone();
     let watching = async {
         tell(news, News::Started(Process { pid, port })).await;
         match Prober::new(&launch.clients, port, pid, &launch.spec, launch.output.key()) {
             Ok(prober) => {
-                Watch::new(launch.subject(prober, pid, start), news.clone())
+                Watch::new(launch.subject(prober, pid, &record), news.clone())
                     .run()
                     .await
             }
@@ -210,7 +208,7 @@ async fn end_politely(process: &mut EngineProcess, launch: &Launch) -> io::Resul
     tokio::select! {
         biased;
         () = launch.kill.cancelled() => {}
-        ended = process.terminate(launch.custody.grace()) => return ended,
+        ended = process.terminate(launch.custody.grace) => return ended,
     }
     process.terminate(Duration::ZERO).await
 }

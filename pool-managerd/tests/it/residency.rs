@@ -1,8 +1,10 @@
 //! The proof that an engine computes on its GPUs and nowhere else, and what errors of a GPU mean for its pools
 //! (ORCH-3430 to ORCH-3432).
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result};
-use api_types::pool::{GpuCondition, PoolReport, ReplicaState, UnreadyCause};
+use api_types::pool::{GpuCondition, PoolReport, ReplicaReport, ReplicaState, UnreadyCause};
 use serde_json::{Value, json};
 use test_harness_support::fake_nvml::{Ecc, Process};
 use test_harness_support::gguf::TinyModel;
@@ -105,18 +107,38 @@ async fn what_an_engine_holds_is_told_from_what_others_hold() -> Result<()> {
     Ok(())
 }
 
+/// The proof of an engine that is taken over asks for the same weights as at its start.
+#[tokio::test]
+async fn an_engine_that_is_taken_over_has_to_hold_its_weights() -> Result<()> {
+    let mut rig = Rig::new().await?;
+    rig.keep_engines = true;
+    heavy_model(&rig)?;
+    let node = rig.start().await?;
+    let replica = node.until_ready(1).await?;
+    node.crash().await?;
+    let file = resident(&rig, &replica)?;
+    let mut held: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+    held["held"][GPUS[0]] = json!(HEAVY_BYTES / 2);
+    std::fs::write(&file, serde_json::to_vec(&held)?)?;
+    let node = rig.start().await?;
+    cause(&node, UnreadyCause::EngineNotOnGpu).await?;
+    assert!(is_gone(pid(&replica)?));
+    Ok(())
+}
+
+/// What an engine has told the fake driver.
+fn resident(rig: &Rig, replica: &ReplicaReport) -> Result<PathBuf> {
+    let pid = replica.pid.context("no pid")?;
+    Ok(rig.dir.path().join("nvml.json.residents").join(pid.to_string()))
+}
+
 /// An engine that was proven and falls off its GPU later is ended, not used.
 #[tokio::test]
 async fn an_engine_that_leaves_its_gpu_is_ended() -> Result<()> {
     let rig = Rig::new().await?;
     let node = rig.start().await?;
     let replica = node.until_ready(1).await?;
-    let resident = rig
-        .dir
-        .path()
-        .join("nvml.json.residents")
-        .join(replica.pid.context("no pid")?.to_string());
-    std::fs::remove_file(resident)?;
+    std::fs::remove_file(resident(&rig, &replica)?)?;
     cause(&node, UnreadyCause::EngineNotOnGpu).await?;
     assert!(is_gone(pid(&replica)?));
     node.until_ready(2).await?;

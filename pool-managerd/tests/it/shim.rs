@@ -116,10 +116,7 @@ fn orders(script: &str, lock: &Path) -> Result<Orders> {
             ("ONLY".into(), "this".into()),
         ],
         secrets: vec!["a-secret-of-the-engine".into()],
-        log: LogLimits {
-            lines: 100,
-            file_bytes: 10_000,
-        },
+        log: LogLimits { file_bytes: 10_000 },
         grace_ms: 20_000,
         owner_lock: lock.to_owned(),
         adopt_within_ms: 600_000,
@@ -131,6 +128,7 @@ fn orders(script: &str, lock: &Path) -> Result<Orders> {
             fingerprint: "f".into(),
             port: 1,
             inputs: Inputs::default(),
+            weights: 0,
             started_unix_ms: 1,
             shim: None,
             engine: None,
@@ -282,10 +280,7 @@ async fn half_an_order_starts_nothing() -> Result<()> {
 #[tokio::test]
 async fn a_flood_of_output_never_stops_an_engine() -> Result<()> {
     let mut shim = Shim::with("yes flood | head -c 50000000; echo; echo end; exit 5", |orders| {
-        orders.log = LogLimits {
-            lines: 100,
-            file_bytes: 5_000,
-        };
+        orders.log = LogLimits { file_bytes: 5_000 };
     })?;
     assert_eq!(shim.end()?.status().code(), Some(5));
     assert_eq!(shim.log().last().map(String::as_str), Some("end"));

@@ -171,6 +171,14 @@ impl Plan {
         self
     }
 
+    /// Adds the token, where there is one.
+    fn authorized(&self, call: Call) -> Call {
+        match &self.token {
+            Some(token) => call.bearer(token),
+            None => call,
+        }
+    }
+
     /// More tables of the configuration file.
     #[must_use]
     pub fn config(mut self, tables: &str) -> Self {
@@ -283,10 +291,7 @@ impl System {
     /// Adds the system's token.
     #[must_use]
     pub fn authorized(&self, call: Call) -> Call {
-        match &self.plan.token {
-            Some(token) => call.bearer(token),
-            None => call,
-        }
+        self.plan.authorized(call)
     }
 
     /// Waits until the orchestrator shows every pool as ready.

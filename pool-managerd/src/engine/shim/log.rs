@@ -23,8 +23,6 @@ const MIN_SECRET_BYTES: usize = 8;
 /// How much of an engine's output is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLimits {
-    /// Lines that are shown.
-    pub lines: usize,
     /// Bytes of one of the two files; the kept output is at least one and at most two of them.
     pub file_bytes: u64,
 }
@@ -270,14 +268,7 @@ mod tests {
 
         fn writer(&self, file_bytes: u64) -> LogWriter {
             let secrets = ["5eC7e7-5eC7e7", "hunter2-hunter2", "1"].map(str::to_owned);
-            LogWriter::new(
-                self.files(),
-                LogLimits {
-                    lines: 10,
-                    file_bytes,
-                },
-                secrets.into(),
-            )
+            LogWriter::new(self.files(), LogLimits { file_bytes }, secrets.into())
         }
     }
 

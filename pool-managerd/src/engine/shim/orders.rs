@@ -62,6 +62,8 @@ pub struct Record {
     pub port: u16,
     /// The files it was started with.
     pub inputs: Inputs,
+    /// What of its model has to be on the GPUs at least, bytes; 0 where that is not known.
+    pub weights: u64,
     /// When, milliseconds since 1970.
     pub started_unix_ms: u64,
     /// The shim; set by itself before the engine is started.

@@ -156,24 +156,25 @@ impl Ends {
         tokio::select! {
             biased;
             status = child.wait() => return status,
-            _ = self.at_once.recv() => {}
-            _ = self.polite.recv() => return self.politely(child, group).await,
-            () = abandoned(&self.owner_lock, self.adopt_within) => return self.politely(child, group).await,
+            () = self.due(group) => kill(group, Signal::KILL),
         }
-        kill(group, Signal::KILL);
         child.wait().await
     }
 
-    async fn politely(&mut self, child: &mut Child, group: u32) -> io::Result<ExitStatus> {
+    /// Until the engine must be killed; asks it to end before, where there is time for that.
+    async fn due(&mut self, group: u32) {
+        tokio::select! {
+            biased;
+            _ = self.at_once.recv() => return,
+            _ = self.polite.recv() => {}
+            () = abandoned(&self.owner_lock, self.adopt_within) => {}
+        }
         kill(group, Signal::TERM);
         tokio::select! {
             biased;
-            status = child.wait() => return status,
             _ = self.at_once.recv() => {}
             () = tokio::time::sleep(self.grace) => {}
         }
-        kill(group, Signal::KILL);
-        child.wait().await
     }
 }
 

@@ -75,12 +75,7 @@ impl GpuBox {
     /// # Errors
     /// It does not answer.
     pub async fn call(&self, call: Call) -> Result<http1::Answer, http1::Error> {
-        let call = self
-            .plan
-            .token
-            .iter()
-            .fold(call, |call, token| call.bearer(token));
-        http1::call(self.daemon.address(), &call).await
+        http1::call(self.daemon.address(), &self.plan.authorized(call)).await
     }
 
     /// One of its pools as the box itself shows it.
