@@ -26,7 +26,7 @@ pub struct OwnedFolder {
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// It cannot be made or entered.
-    #[error("state directory {} cannot be used", path.display())]
+    #[error("folder {} cannot be used", path.display())]
     Unusable {
         /// The folder or file.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum FolderError {
         source: io::Error,
     },
     /// Another process has it.
-    #[error("state directory {} is in use by another {owner}{holder}", path.display())]
+    #[error("folder {} is in use by another {owner}{holder}", path.display())]
     Locked {
         /// The folder.
         path: PathBuf,

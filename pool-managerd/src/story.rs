@@ -97,18 +97,15 @@ impl ReplicaStory {
 
 /// Action and sentence for a state; `None` for what needs no telling.
 fn scene(status: &Status, took: Option<Duration>) -> Option<(&'static str, String)> {
-    let seconds = took.unwrap_or_default().as_secs_f64();
+    let after = after(took);
     Some(match status.state {
         ReplicaState::Preflight => ("wait", format!("No engine is started: {}", reason(status))),
         ReplicaState::Starting if status.restarts > 0 => {
             ("restart", "The engine is started again".to_owned())
         }
         ReplicaState::Starting => ("start", "The engine is started".to_owned()),
-        ReplicaState::Loading => (
-            "load",
-            format!("The engine loads its model, {seconds:.1} s after its start"),
-        ),
-        ReplicaState::Ready => ("ready", ready(status, seconds)),
+        ReplicaState::Loading => ("load", format!("The engine loads its model{after}")),
+        ReplicaState::Ready => ("ready", ready(status, &after)),
         ReplicaState::Draining => ("drain", "No new work is taken".to_owned()),
         ReplicaState::Backoff => (
             "backoff",
@@ -123,14 +120,20 @@ fn reason(status: &Status) -> &str {
     status.unready.as_ref().map_or("", |why| &why.hint)
 }
 
-fn ready(status: &Status, seconds: f64) -> String {
+/// Nothing is said of an engine that an earlier run of the daemon has started.
+fn after(took: Option<Duration>) -> String {
+    let told = took.map(|took| format!(", {:.1} s after its start", took.as_secs_f64()));
+    told.unwrap_or_default()
+}
+
+fn ready(status: &Status, after: &str) -> String {
     let Some(EngineFacts {
         slots, ctx_per_slot, ..
     }) = status.facts
     else {
         return "The engine is ready".to_owned();
     };
-    format!("The engine is ready with {slots} slots of {ctx_per_slot} tokens, {seconds:.1} s after its start")
+    format!("The engine is ready with {slots} slots of {ctx_per_slot} tokens{after}")
 }
 
 /// Tells that the daemon runs.
@@ -215,6 +218,18 @@ mod tests {
             unready,
             ..Machine::new(policy, 0).status(Instant::now())
         }
+    }
+
+    #[test]
+    fn only_a_start_that_was_seen_is_counted_from() {
+        let ready = status(ReplicaState::Ready, None);
+        let human = |took| scene(&ready, took).unwrap().1;
+        assert!(!human(None).contains("after its start"));
+        let load = status(ReplicaState::Loading, None);
+        let told = |took| scene(&load, took).unwrap().1;
+        assert_eq!(told(None), "The engine loads its model");
+        let took = Some(Duration::from_millis(1_540));
+        assert_eq!(told(took), "The engine loads its model, 1.5 s after its start");
     }
 
     /// ORCH-3490.
