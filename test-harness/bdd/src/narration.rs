@@ -1,6 +1,6 @@
 //! Narration coverage (ORCH-3307): how much of what happened to tasks the daemons' logs tell. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::Value;
@@ -72,18 +72,27 @@ impl Coverage {
         faults
     }
 
+    /// Whether the end of a task is told.
+    #[must_use]
+    pub fn tells_the_end_of(&self, task: &str) -> bool {
+        self.stories.get(task).is_some_and(|story| tells_the_end(story))
+    }
+
     fn longest(&self) -> usize {
         self.stories.values().map(Vec::len).max().unwrap_or(0)
     }
 
     /// Tasks whose beginning is told, and those of them whose end is told too.
     fn told(&self) -> (usize, usize) {
-        let endings = BTreeSet::from(ENDINGS);
         let begun = |story: &&Vec<String>| story.iter().any(|action| action == BEGINNING);
-        let ended = |story: &&Vec<String>| story.iter().any(|action| endings.contains(action.as_str()));
+        let ended = |story: &&Vec<String>| tells_the_end(story);
         let begun: Vec<_> = self.stories.values().filter(begun).collect();
         (begun.len(), begun.into_iter().filter(ended).count())
     }
+}
+
+fn tells_the_end(story: &[String]) -> bool {
+    story.iter().any(|action| ENDINGS.contains(&action.as_str()))
 }
 
 impl fmt::Display for Coverage {
@@ -122,6 +131,7 @@ mod tests {
         let mut coverage = Coverage::default();
         let log = line("admission", "a") + &line("end", "a") + &line("admission", "b") + "no JSON\n";
         coverage.read(&log);
+        assert!(coverage.tells_the_end_of("a") && !coverage.tells_the_end_of("b"));
         let text = coverage.to_string();
         assert!(
             text.contains("2 tasks admitted, the end of 1 told (50 %"),

@@ -2,10 +2,12 @@
 
 use cucumber::{then, when};
 use serde_json::Value;
+use test_harness_bdd::Coverage;
 use test_harness_support::stream_check::{Summary, Terminal};
+use test_harness_support::wait::{Look, wait_for};
 
 use super::engine::completions;
-use crate::world::{StepResult, World};
+use crate::world::{PATIENCE, StepResult, World};
 
 async fn summary(world: &mut World) -> anyhow::Result<Summary> {
     let (system, task) = world.system_and_task()?;
@@ -50,7 +52,7 @@ async fn holds(world: &mut World, tokens: usize) -> StepResult {
 async fn finish_reason(world: &mut World, reason: String) -> StepResult {
     let said = summary(world).await?;
     assert_eq!(end(&said)["finish_reason"], reason, "{said:?}");
-    Ok(())
+    told(world).await
 }
 
 #[then(expr = "its stream ends with finish reason {string} after {int} tokens")]
@@ -59,7 +61,23 @@ async fn finish_reason_after(world: &mut World, reason: String, tokens: usize) -
     assert_eq!(end(&said)["finish_reason"], reason, "{said:?}");
     assert_eq!(end(&said)["tokens_out"], tokens, "{said:?}");
     assert_eq!(said.tokens.len(), tokens, "{said:?}");
-    Ok(())
+    told(world).await
+}
+
+/// The log tells the end of the task too, if only after its reader has seen it.
+async fn told(world: &mut World) -> StepResult {
+    let (system, task) = world.system_and_task()?;
+    let look = || async {
+        let log = system.orchestrator.stderr();
+        let mut coverage = Coverage::default();
+        coverage.read(&log);
+        if coverage.tells_the_end_of(&task.id) {
+            Look::Ready(())
+        } else {
+            Look::NotYet(log)
+        }
+    };
+    Ok(wait_for("the task's end to be told", PATIENCE, look).await?)
 }
 
 #[then(expr = "its stream ends with error {string} whose message holds {string}")]
