@@ -97,7 +97,7 @@ impl Daemon {
         let artifacts = artifacts(config, kept, &metrics)?;
         let parts = Parts {
             host: Arc::clone(&host),
-            logs: Arc::new(EngineLogs::new(nodes)),
+            logs: Arc::new(EngineLogs::new(nodes.clone())),
             token: config.auth.token.clone(),
             metrics: metrics.clone(),
             devices: DeviceGauges::new(&metrics.registry).context("metric families cannot be registered")?,
@@ -116,6 +116,7 @@ impl Daemon {
         let state = AppState {
             dispatcher: handle,
             host,
+            nodes,
             node_check: NodeCheck::new(config.auth.token.clone())?,
             journal: kept.journal.clone(),
             artifacts,

@@ -40,6 +40,8 @@ mod joining;
 mod metrics;
 #[path = "it/nodes.rs"]
 mod nodes;
+#[path = "it/operations.rs"]
+mod operations;
 #[path = "it/overload.rs"]
 mod overload;
 #[path = "it/pauses.rs"]

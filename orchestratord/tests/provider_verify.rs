@@ -26,8 +26,12 @@ use fixture::{Fixture, LIMIT, fast};
 const PUBLIC: [&str; 2] = ["GET /healthz", "GET /readyz"];
 
 async fn guarded() -> Fixture {
+    guarded_by("").await
+}
+
+async fn guarded_by(config: &str) -> Fixture {
     let pools = [("p", 1, fast())];
-    Fixture::start(&pools, "", &[("AUTH_TOKEN", TOKEN)]).await
+    Fixture::start(&pools, config, &[("AUTH_TOKEN", TOKEN)]).await
 }
 
 async fn ask(fixture: &Fixture, case: &Case) -> Answer {
@@ -97,6 +101,13 @@ async fn every_operation_answers_as_the_contract_says() {
         contract.check_schema("TaskEvent", &tagged);
     }
     let mut seen = BTreeSet::new();
+    for case in cases::of_pools() {
+        let operation = contract.operation(case.method, case.path);
+        let answer = fixture.obeyed(ask(&fixture, &case)).await;
+        contract.check(&operation, &answer, case.name);
+        assert_eq!(answer.status, case.status, "{}: {}", case.name, answer.text());
+        seen.insert(operation.name());
+    }
     for case in cases::good(&known, &fixture.report()) {
         let operation = contract.operation(case.method, case.path);
         let answer = ask(&fixture, &case).await;

@@ -2,21 +2,24 @@
 //! their engines' command lines. Starts the actors; decides nothing at run time.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use api_types::ReplicaId;
-use api_types::model_ref::{ModelRef, ModelRefKind};
-use config_schema::{Environment, Pool as PoolConfig, PoolManagerd};
+use api_types::pool::Residency;
+use api_types::{ModelChoice, PoolId, ReplicaId};
+use config_schema::{Environment, LoadOn, Pool as PoolConfig, PoolManagerd};
 use secrecy::SecretString;
+use tokio::sync::watch;
 
-use crate::engine::command::{EngineMode, EngineSpec, fingerprint};
+use crate::engine::command::{EngineMode, EngineSpec};
 use crate::engine::shim::LogLimits;
-use crate::facts::{FileWatcher, Location, Role, WatchedFile};
+use crate::facts::{Location, Role, WatchedFile};
+use crate::models::{Files, Models, ServedModel};
 use crate::pool::{Pool, PoolSpec};
-use crate::replica::custody::{Custody, Inheritance, NodeCustody};
+use crate::replica::custody::{Custody, Inheritance, Legacy, NodeCustody};
 use crate::replica::machine::LifePolicy;
 use crate::replica::{ReplicaHandle, ReplicaOptions, RestartPolicy, Shared};
+use crate::rollout::store::RolloutStore;
+use crate::rollout::{Rollout, SideGoal};
 use crate::state_dir::{StateDir, StateDirError};
 use crate::story;
 
@@ -26,100 +29,138 @@ const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "LD_LIBRARY_PATH"];
 /// Most bytes kept of each line that `log_lines` allows, on average; single lines may be longer.
 const BYTES_PER_LINE: u64 = 512;
 
-/// Makes pools, and the watchers of their files on the side.
+/// Makes pools.
 #[derive(Debug)]
 pub struct Assembly<'a> {
     config: &'a PoolManagerd,
     environment: &'a Environment,
     state: &'a StateDir,
     shared: &'a Shared,
+    files: &'a Files,
     node: NodeCustody,
     inheritance: Inheritance,
     reserved: Arc<BTreeMap<String, u64>>,
-    files: Vec<(Location, Role, WatchedFile)>,
-    watchers: Vec<FileWatcher>,
+    rollouts: RolloutStore,
+}
+
+/// A pool, and what is to be recorded of it.
+#[derive(Debug)]
+pub struct Assembled {
+    /// The pool.
+    pub pool: Pool,
+    /// Which operation is safe, to be told.
+    pub recorded: watch::Sender<u64>,
+}
+
+/// What all replicas of a pool have in common.
+struct Common<'a> {
+    config: &'a PoolConfig,
+    binary: WatchedFile,
+    models: Models,
+    /// What each side serves, or is to serve.
+    sides: [Option<ModelChoice>; 2],
 }
 
 impl<'a> Assembly<'a> {
     /// An assembly of nothing yet.
-    #[must_use]
+    ///
+    /// # Errors
+    /// When the folder of the rollouts cannot be made.
     pub fn new(
         config: &'a PoolManagerd,
         environment: &'a Environment,
         state: &'a StateDir,
         shared: &'a Shared,
+        files: &'a Files,
         node: NodeCustody,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, StateDirError> {
+        Ok(Self {
             inheritance: Inheritance::new(state.engines(), node.clone()),
             reserved: Arc::new(reserved(config)),
+            rollouts: RolloutStore::new(state.rollouts()?),
             node,
             config,
             environment,
             state,
             shared,
-            files: Vec::new(),
-            watchers: Vec::new(),
-        }
+            files,
+        })
     }
 
-    /// Every pool of the configuration, and the watchers to run. Engines of an earlier run are taken over where they
-    /// are still wanted; the others are ended before this returns, so that what they hold is free.
+    /// Where rollouts are recorded.
+    #[must_use]
+    pub fn rollouts(&self) -> RolloutStore {
+        self.rollouts.clone()
+    }
+
+    /// Every pool of the configuration. Engines of an earlier run are taken over where they are still wanted; the others
+    /// are ended before this returns, so that what they hold is free.
     ///
     /// # Errors
     /// When a replica's folder cannot be made.
-    pub fn pools(mut self) -> Result<(Vec<Pool>, Vec<FileWatcher>), StateDirError> {
+    pub fn pools(mut self) -> Result<Vec<Assembled>, StateDirError> {
         let configured = self.config.pools.iter();
         let pools = configured.map(|pool| self.pool(pool)).collect::<Result<_, _>>()?;
         for trouble in self.inheritance.end_the_rest() {
             story::left_behind(&trouble);
         }
-        Ok((pools, self.watchers))
+        Ok(pools)
     }
 
-    fn pool(&mut self, config: &PoolConfig) -> Result<Pool, StateDirError> {
+    fn pool(&mut self, config: &PoolConfig) -> Result<Assembled, StateDirError> {
         let search_path = self.environment.get("PATH").unwrap_or_default();
         let binary = Location::in_search_path(&config.binary, search_path);
-        let binary = self.watched(binary, Role::Engine);
-        let model = self.watched(model_location(&config.model, &self.state.models()), Role::Model);
-        let replicas = (0..config.replicas.get_u32())
-            .map(|index| self.replica(config, index, &binary, &model))
-            .collect::<Result<_, _>>()?;
-        Ok(Pool {
+        let binary = self.files.watch(binary, Role::Engine);
+        let models = Models::new(config, self.files, &self.state.models(), &self.config.model_dirs);
+        let rollout = self.rollout(&config.id, &models, config.load_on == LoadOn::Start);
+        let common = Common {
+            config,
+            binary: binary.clone(),
+            models: models.clone(),
+            sides: rollout.goals().map(|goal: SideGoal| goal.model().cloned()),
+        };
+        let [a, b] = [0, 1].map(|side| self.side(&common, side));
+        let (recorded, told) = watch::channel(rollout.generation());
+        let pool = Pool {
             spec: spec(config, &self.reserved),
-            model,
+            models,
             binary,
-            replicas,
-        })
+            sides: [a?, b?],
+            rollout: watch::Sender::new(rollout),
+            recorded: told,
+        };
+        Ok(Assembled { pool, recorded })
     }
 
-    /// Pools that share a file share its watcher.
-    fn watched(&mut self, location: Location, role: Role) -> WatchedFile {
-        let known = self
-            .files
-            .iter()
-            .find(|(at, of, _)| *at == location && *of == role);
-        if let Some((_, _, file)) = known {
-            return file.clone();
-        }
-        let (watcher, file) = FileWatcher::new(location.clone(), role);
-        self.watchers.push(watcher);
-        self.files.push((location, role, file.clone()));
-        file
+    /// What the pool shall serve: what an earlier run has recorded, else what the configuration says.
+    fn rollout(&self, pool: &PoolId, models: &Models, loaded: bool) -> Rollout {
+        let recorded = self.rollouts.load(pool).unwrap_or_else(|error| {
+            story::rollout_lost(pool, &error);
+            None
+        });
+        Rollout::new(models.first().clone(), loaded).resumed(recorded)
+    }
+
+    fn side(&mut self, common: &Common<'_>, side: usize) -> Result<Vec<ReplicaHandle>, StateDirError> {
+        let count = common.config.replicas.get_u32();
+        let first = if side == 0 { 0 } else { count };
+        let model = common.sides[side]
+            .as_ref()
+            .map(|choice| common.models.get(choice));
+        (first..first + count)
+            .map(|index| self.replica(common, index, model.clone()))
+            .collect()
     }
 
     fn replica(
         &mut self,
-        config: &PoolConfig,
+        common: &Common<'_>,
         index: u32,
-        binary: &WatchedFile,
-        model: &WatchedFile,
+        model: Option<Arc<ServedModel>>,
     ) -> Result<ReplicaHandle, StateDirError> {
-        let id = replica_id(index);
-        let engine = self.engine(config);
+        let (id, config) = (replica_id(index), common.config);
         let custody = Arc::new(Custody {
             dir: self.state.engine_dir(&config.id, &id)?,
-            fingerprint: fingerprint(&engine, &config.binary, config.model.as_str()),
             secrets: config.env.values().cloned().collect(),
             log: LogLimits {
                 file_bytes: self.config.log_lines.get() as u64 * BYTES_PER_LINE,
@@ -128,26 +169,28 @@ impl<'a> Assembly<'a> {
             grace: config.stop_grace_ms.duration(),
             node: self.node.clone(),
         });
-        let options = ReplicaOptions {
-            legacy: self.inheritance.take(&custody),
+        let mut options = ReplicaOptions {
+            legacy: Legacy::Nothing,
+            legacy_model: model,
             custody,
             pool: config.id.clone(),
             id,
             engine_kind: config.engine,
-            model: config.model_id.clone(),
-            engine,
-            binary: binary.clone(),
-            model_file: model.clone(),
+            engine: self.engine(config),
+            program: config.binary.clone(),
+            binary: common.binary.clone(),
             life: life(config),
             health_interval: config.health_interval_ms.duration(),
             watchdog: config.watchdog_ms.duration(),
         };
+        let wanted = options.legacy_model.as_ref();
+        let wanted = wanted.map(|model| options.fingerprint(&model.choice));
+        options.legacy = self.inheritance.take(&options.custody, wanted.as_deref());
         Ok(ReplicaHandle::spawn(options, self.shared.clone()))
     }
 
     fn engine(&self, config: &PoolConfig) -> EngineSpec {
         EngineSpec {
-            alias: config.model_id.to_string(),
             devices: devices(config),
             mode: EngineMode::of(&config.workloads),
             slots: config.slots.get_u32(),
@@ -198,14 +241,17 @@ fn spec(config: &PoolConfig, reserved: &Arc<BTreeMap<String, u64>>) -> PoolSpec 
     PoolSpec {
         id: config.id.clone(),
         engine: config.engine,
-        model_id: config.model_id.clone(),
-        model_ref: config.model.clone(),
-        model_sha256: config.model_sha256.as_ref().map(ToString::to_string),
         devices: devices(config),
         reserved: Arc::clone(reserved),
         workloads: config.workloads.clone(),
         ctx: config.ctx.get_u32(),
         deterministic: is_deterministic(config),
+        patience: config.load_timeout_ms.duration(),
+        residency: Residency {
+            idle_unload_ms: config.idle_unload_ms.map(|ms| ms.ms()),
+            pinned: config.pinned,
+            priority: config.priority.get_u32(),
+        },
     }
 }
 
@@ -224,38 +270,5 @@ fn life(config: &PoolConfig) -> LifePolicy {
             budget: config.restart.budget.get_u32(),
             window: config.restart.window_ms.duration(),
         },
-    }
-}
-
-fn model_location(model: &ModelRef, root: &std::path::Path) -> Location {
-    match model.kind() {
-        ModelRefKind::File => Location::Path(PathBuf::from(model.file_path().unwrap_or_default())),
-        // Neither can leave the root: references have no `..`, no leading slash and no backslash.
-        ModelRefKind::Relative | ModelRefKind::Catalog => Location::Path(root.join(model.as_str())),
-        ModelRefKind::Hub | ModelRefKind::Https | ModelRefKind::S3 | ModelRefKind::Oci => {
-            Location::Unsupported(format!(
-                "{} must be fetched first: pool-managerd loads files of this node (file:/absolute/path)",
-                model.as_str()
-            ))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::path::Path;
-
-    fn location(text: &str) -> Location {
-        model_location(&text.parse().unwrap(), Path::new("/state/models"))
-    }
-
-    #[test]
-    fn models_are_files_of_this_node() {
-        let path = |text: &str| Location::Path(PathBuf::from(text));
-        assert_eq!(location("file:/data/m.gguf"), path("/data/m.gguf"));
-        assert_eq!(location("qwen/m.gguf"), path("/state/models/qwen/m.gguf"));
-        assert_eq!(location("m.gguf"), path("/state/models/m.gguf"));
-        assert!(matches!(location("hf:org/repo"), Location::Unsupported(why) if why.contains("hf:org/repo")));
     }
 }

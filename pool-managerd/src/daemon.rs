@@ -9,7 +9,6 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use auth_min::BindRefusal;
@@ -25,26 +24,28 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 use uuid::Uuid;
 
-use crate::assemble::Assembly;
+use crate::assemble::{Assembled, Assembly};
 use crate::changes::Changes;
 use crate::engine::probe::Clients;
-use crate::facts::{DigestCache, FileWatcher};
+use crate::facts::DigestCache;
 use crate::gpu::{GpuState, GpuWatch, NvmlGpus, Sampler, SamplerOptions};
 use crate::gpu_locks::{GpuLockError, GpuLocks};
 use crate::http::relay::{Passage, PassageOptions};
 use crate::http::{ApiState, router};
 use crate::link::{Link, Sequence};
 use crate::metrics::Metrics;
-use crate::pool::{Pools, Wishes};
+use crate::models::Files;
+use crate::pool::{Orders, Pool, Pools};
 use crate::reach::{NoAddress, Reach};
 use crate::reconcile::{Pulse, Reconciler};
 use crate::relay_metrics::RelayMetrics;
 use crate::replica::Shared;
 use crate::replica::custody::NodeCustody;
 use crate::report::{Identity, Reporter};
+use crate::rollout::store::RolloutStore;
 use crate::state_dir::{StateDir, StateDirError};
 use crate::story::{self, ACTOR};
-use crate::{cgroups, procfs};
+use crate::{cgroups, procfs, rollout};
 
 /// How the GPUs are looked at: a lost one is noticed within the sum, and a hung driver is told from a slow
 /// one.
@@ -222,11 +223,12 @@ impl Daemon {
         let gpu_watch = loops.sample(node.nvml_library.as_deref(), &metrics, &changes)?;
         let gpus = gpu_watch.states();
         let shared = engines.shared(gpu_watch, metrics.clone(), changes.clone())?;
-        let (assembled, watchers) =
-            Assembly::new(node, environment, &state, &shared, custody(node, &state)?).pools()?;
-        loops.watch(watchers, &state, &changes);
-        let (wishes, wished) = watch::channel(Wishes::new());
-        let pools = Pools::new(assembled, wished);
+        let files = loops.files(&state, &changes);
+        let assembly = Assembly::new(node, environment, &state, &shared, &files, custody(node, &state)?)?;
+        let rollouts = assembly.rollouts();
+        let assembled = loops.record(assembly.pools()?, &rollouts, &changes);
+        let (orders, ordered) = watch::channel(Orders::default());
+        let pools = Pools::new(assembled, ordered);
         story::started(pools.iter().count());
 
         let identity = identity(config, reach);
@@ -239,7 +241,7 @@ impl Daemon {
             client,
             reporter.clone(),
             sequence.clone(),
-            wishes,
+            orders,
             metrics.clone(),
         );
         let link_stop = CancellationToken::new();
@@ -322,12 +324,26 @@ impl Loops {
         Ok(gpus)
     }
 
-    fn watch(&self, watchers: Vec<FileWatcher>, state: &StateDir, changes: &Changes) {
-        let digests = Arc::new(DigestCache::open(state.digests()));
-        for watcher in watchers {
-            let watching = watcher.run(Arc::clone(&digests), changes.clone(), self.stop.clone());
-            self.tasks.spawn(watching);
-        }
+    fn files(&self, state: &StateDir, changes: &Changes) -> Files {
+        let digests = DigestCache::open(state.digests());
+        Files::new(digests, changes.clone(), self.tasks.clone(), self.stop.clone())
+    }
+
+    /// Has every change of what a pool serves recorded.
+    fn record(&self, assembled: Vec<Assembled>, store: &RolloutStore, changes: &Changes) -> Vec<Pool> {
+        let recorded = |assembled: Assembled| {
+            let Assembled { pool, recorded } = assembled;
+            self.tasks.spawn(rollout::store::keep(
+                store.clone(),
+                pool.spec.id.clone(),
+                pool.rollout.subscribe(),
+                recorded,
+                changes.clone(),
+                self.stop.clone(),
+            ));
+            pool
+        };
+        assembled.into_iter().map(recorded).collect()
     }
 
     fn reconcile(&self, pools: &Pools, gpus: &watch::Receiver<GpuState>, shared: &Shared) -> Pulse {

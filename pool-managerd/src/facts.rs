@@ -55,6 +55,13 @@ pub enum Location {
         /// The folders.
         folders: Vec<PathBuf>,
     },
+    /// An absolute path that must not lead out of these folders, not through links either.
+    Below {
+        /// The path.
+        path: PathBuf,
+        /// The folders.
+        roots: Vec<PathBuf>,
+    },
     /// Nowhere: this version cannot fetch it. Says why.
     Unsupported(String),
 }

@@ -1,14 +1,18 @@
 //! The link to the orchestrator: registers, sends the full state at the interval it asks for and after every
-//! change, and publishes what it wishes. No trouble of the link ever touches an engine.
+//! change, and publishes what it orders. No trouble of the link ever touches an engine.
 
 mod outcome;
 mod pause;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use api_types::link::DesiredState;
+use api_types::link::{DesiredState, NodeReport};
+use api_types::operation::DesiredPool;
+use api_types::pool::{ReplicaReport, ReplicaState};
+use api_types::{PoolId, ReplicaId};
 use llama_orch_client::OrchestratorClient;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -17,7 +21,7 @@ use uuid::Uuid;
 
 use crate::changes::Changes;
 use crate::metrics::Metrics;
-use crate::pool::Wishes;
+use crate::pool::Orders;
 use crate::report::Reporter;
 use outcome::{Outcome, Told};
 use pause::Pause;
@@ -54,7 +58,7 @@ pub struct Link {
     client: OrchestratorClient,
     reporter: Reporter,
     sequence: Sequence,
-    wishes: watch::Sender<Wishes>,
+    orders: watch::Sender<Orders>,
     metrics: Metrics,
     standing: Standing,
     told: Told,
@@ -83,14 +87,14 @@ impl Link {
         client: OrchestratorClient,
         reporter: Reporter,
         sequence: Sequence,
-        wishes: watch::Sender<Wishes>,
+        orders: watch::Sender<Orders>,
         metrics: Metrics,
     ) -> Self {
         Self {
             client,
             reporter,
             sequence,
-            wishes,
+            orders,
             metrics,
             standing: Standing::Unknown,
             told: Told::default(),
@@ -117,16 +121,18 @@ impl Link {
         if self.standing == Standing::Registered {
             // The engines are gone or left alone by now; an orchestrator that misses this sees a stale node
             // soon.
-            let _heard_or_stale = timeout(FAREWELL, self.exchange()).await;
+            let report = self.reporter.full(self.sequence.next());
+            let _heard_or_stale = timeout(FAREWELL, self.exchange(&report)).await;
         }
     }
 
     async fn report(&mut self) -> Next {
-        let outcome = self.exchange().await;
+        let report = self.reporter.full(self.sequence.next());
+        let outcome = self.exchange(&report).await;
         self.metrics.reported(outcome.label());
         self.told.tell(&outcome, self.standing == Standing::Unknown);
         match outcome {
-            Outcome::Accepted(desired) => self.accepted(&desired),
+            Outcome::Accepted(desired) => self.accepted(&desired, &report),
             // The orchestrator has restarted: it learns of this node at once.
             Outcome::UnknownNode if self.standing == Standing::Registered => {
                 self.standing = Standing::Unknown;
@@ -138,27 +144,24 @@ impl Link {
         }
     }
 
-    async fn exchange(&self) -> Outcome {
-        let report = self.reporter.full(self.sequence.next());
+    async fn exchange(&self, report: &NodeReport) -> Outcome {
         let answer = match self.standing {
-            Standing::Unknown => self.client.register(&report).await,
-            Standing::Registered => self.client.heartbeat(&report.node_id, &report).await,
+            Standing::Unknown => self.client.register(report).await,
+            Standing::Registered => self.client.heartbeat(&report.node_id, report).await,
         };
         Outcome::of(answer)
     }
 
-    fn accepted(&mut self, desired: &DesiredState) -> Next {
-        let fresh = self.standing == Standing::Unknown;
+    fn accepted(&mut self, desired: &DesiredState, report: &NodeReport) -> Next {
         self.standing = Standing::Registered;
         self.pause.reset();
-        self.wishes.send_if_modified(|wishes| {
-            let wished = if fresh {
-                fresh_wishes(desired)
-            } else {
-                newer_wishes(wishes, desired)
+        self.orders.send_if_modified(|orders| {
+            let told = Orders {
+                operations: latest(&orders.operations, desired),
+                leases: resting(report, desired),
             };
-            let differs = *wishes != wished;
-            *wishes = wished;
+            let differs = *orders != told;
+            *orders = told;
             differs
         });
         let interval = desired
@@ -181,61 +184,70 @@ async fn wait(next: Next, changed: &mut watch::Receiver<u64>) {
     }
 }
 
-/// The wishes of an orchestrator that has just met this node: its count may have started anew.
-fn fresh_wishes(desired: &DesiredState) -> Wishes {
-    let pools = desired.pools.iter();
-    pools.map(|wish| (wish.pool_id.clone(), wish.clone())).collect()
-}
-
-/// The wishes after another answer: an older one never undoes a newer one, and a pool that is not named any
-/// more is as configured.
-fn newer_wishes(had: &Wishes, desired: &DesiredState) -> Wishes {
-    let mut wishes = fresh_wishes(desired);
-    for (pool, wish) in &mut wishes {
-        if let Some(newer) = had.get(pool).filter(|known| known.generation > wish.generation) {
-            *wish = newer.clone();
+/// The latest operation on each pool: an older one never undoes a newer one, and a pool that is not named keeps its own.
+fn latest(had: &BTreeMap<PoolId, DesiredPool>, desired: &DesiredState) -> BTreeMap<PoolId, DesiredPool> {
+    let mut operations = had.clone();
+    for wish in &desired.pools {
+        let known = operations.get(&wish.pool_id);
+        // A count may be given twice when the orchestrator restarts in between; what it says now counts.
+        if known.is_none_or(|known| known.generation <= wish.generation) {
+            operations.insert(wish.pool_id.clone(), wish.clone());
         }
     }
-    wishes
+    operations
+}
+
+/// Tasks on the replicas that take no new work by the report that this is the answer to. Of others nothing is known: they
+/// may have been sent more since.
+fn resting(report: &NodeReport, desired: &DesiredState) -> BTreeMap<(PoolId, ReplicaId), u32> {
+    let mut resting = BTreeMap::new();
+    for pool in &report.pools {
+        let rests = |replica: &&ReplicaReport| pool.draining || replica.state != ReplicaState::Ready;
+        for replica in pool.replicas.iter().filter(rests) {
+            resting.insert((pool.pool_id.clone(), replica.replica_id.clone()), 0);
+        }
+    }
+    for running in &desired.leases {
+        if let Some(leases) = resting.get_mut(&(running.pool_id.clone(), running.replica_id.clone())) {
+            *leases = running.leases;
+        }
+    }
+    resting
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api_types::PoolId;
-    use api_types::link::DesiredPool;
+    use api_types::operation::OperationKind;
 
-    fn desired(pools: &[(&str, u64, bool)]) -> DesiredState {
-        let wish = |&(id, generation, drain): &(&str, u64, bool)| DesiredPool {
+    fn desired(pools: &[(&str, u64)]) -> DesiredState {
+        let wish = |&(id, generation): &(&str, u64)| DesiredPool {
             pool_id: PoolId::new(id).unwrap(),
             generation,
-            drain,
+            operation_id: Uuid::from_u128(u128::from(generation)),
+            kind: OperationKind::Drain,
+            model: None,
+            deadline_ms: 0,
         };
         DesiredState {
             heartbeat_interval_ms: 1000,
             stale_after_ms: 3000,
             pools: pools.iter().map(wish).collect(),
+            leases: Vec::new(),
         }
     }
 
-    fn drains(wishes: &Wishes, id: &str) -> Option<bool> {
-        wishes.get(&PoolId::new(id).unwrap()).map(|wish| wish.drain)
-    }
-
     #[test]
-    fn an_older_wish_never_undoes_a_newer_one() {
-        let had = fresh_wishes(&desired(&[("a", 5, true), ("b", 5, true)]));
-        let now = newer_wishes(&had, &desired(&[("a", 4, false), ("b", 6, false)]));
-        assert_eq!((drains(&now, "a"), drains(&now, "b")), (Some(true), Some(false)));
-        assert_eq!(
-            newer_wishes(&now, &desired(&[("a", 4, false), ("b", 6, false)])),
-            now
-        );
-    }
-
-    #[test]
-    fn a_pool_that_is_not_named_is_as_configured() {
-        let had = fresh_wishes(&desired(&[("a", 5, true)]));
-        assert_eq!(drains(&newer_wishes(&had, &desired(&[])), "a"), None);
+    fn an_older_operation_never_undoes_a_newer_one() {
+        let generations = |operations: &BTreeMap<PoolId, DesiredPool>| {
+            operations
+                .values()
+                .map(|wish| wish.generation)
+                .collect::<Vec<_>>()
+        };
+        let had = latest(&BTreeMap::new(), &desired(&[("a", 5), ("b", 5)]));
+        let now = latest(&had, &desired(&[("a", 4), ("b", 6)]));
+        assert_eq!(generations(&now), [5, 6]);
+        assert_eq!(latest(&now, &desired(&[])), now);
     }
 }

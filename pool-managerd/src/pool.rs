@@ -5,16 +5,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api_types::link::{DesiredPool, EngineLog};
-use api_types::pool::{PoolReport, ReplicaReport, ReplicaState, UnreadyCause};
-use api_types::{EngineKind, ModelId, ModelRef, PoolId, ReplicaId, Workload};
+use api_types::link::EngineLog;
+use api_types::operation::DesiredPool;
+use api_types::pool::{PoolModel, PoolReport, ReplicaReport, ReplicaState, Residency, UnreadyCause};
+use api_types::{EngineKind, PoolId, ReplicaId, Workload};
 use indexmap::IndexMap;
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
 
 use crate::engine::output::Output;
 use crate::facts::{FileIdentity, Inputs, WatchedFile};
+use crate::models::{Models, ServedModel};
 use crate::replica::{ReplicaHandle, ReplicaView};
+use crate::rollout::{Rollout, Side, SideGoal};
 use crate::trouble::Unready;
 
 /// What a pool is, as configured.
@@ -24,12 +27,6 @@ pub struct PoolSpec {
     pub id: PoolId,
     /// Its engine.
     pub engine: EngineKind,
-    /// The name clients use.
-    pub model_id: ModelId,
-    /// The model.
-    pub model_ref: ModelRef,
-    /// `sha256:…` that the model file must have, where the configuration says so.
-    pub model_sha256: Option<String>,
     /// GPU UUIDs.
     pub devices: Vec<String>,
     /// Bytes to be left free, by GPU.
@@ -40,42 +37,53 @@ pub struct PoolSpec {
     pub ctx: u32,
     /// Whether its settings make output reproducible.
     pub deterministic: bool,
+    /// How long a start may be held up by what may pass.
+    pub patience: Duration,
+    /// When it makes room for others.
+    pub residency: Residency,
 }
-
-/// The pool's configuration is read at the start of the daemon and never changes under it.
-const CONFIG_GENERATION: u64 = 1;
 
 /// One pool.
 #[derive(Debug)]
 pub struct Pool {
     /// As configured.
     pub spec: PoolSpec,
-    /// Its model file.
-    pub model: WatchedFile,
+    /// What it can serve.
+    pub models: Models,
     /// Its engine's binary.
     pub binary: WatchedFile,
-    /// Its engines.
-    pub replicas: Vec<ReplicaHandle>,
+    /// Its engines, by side.
+    pub sides: [Vec<ReplicaHandle>; 2],
+    /// What it serves. Written by the reconcile loop only.
+    pub rollout: watch::Sender<Rollout>,
+    /// The latest operation that is recorded.
+    pub recorded: watch::Receiver<u64>,
 }
 
-/// The orchestrator's wishes by pool.
-pub type Wishes = BTreeMap<PoolId, DesiredPool>;
+/// What the orchestrator has told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// The latest operation on each pool.
+    pub operations: BTreeMap<PoolId, DesiredPool>,
+    /// Tasks on the replicas that were reported as taking no new work.
+    pub leases: BTreeMap<(PoolId, ReplicaId), u32>,
+}
 
 /// All pools, in the order of the configuration.
 #[derive(Debug, Clone)]
 pub struct Pools {
     pools: Arc<IndexMap<PoolId, Pool>>,
-    wishes: watch::Receiver<Wishes>,
+    orders: watch::Receiver<Orders>,
 }
 
 impl Pools {
-    /// The pools and what is wished of them.
+    /// The pools and what is told of them.
     #[must_use]
-    pub fn new(pools: impl IntoIterator<Item = Pool>, wishes: watch::Receiver<Wishes>) -> Self {
+    pub fn new(pools: impl IntoIterator<Item = Pool>, orders: watch::Receiver<Orders>) -> Self {
         let keyed = pools.into_iter().map(|pool| (pool.spec.id.clone(), pool));
         Self {
             pools: Arc::new(keyed.collect()),
-            wishes,
+            orders,
         }
     }
 
@@ -90,28 +98,16 @@ impl Pools {
         self.pools.values()
     }
 
-    /// Whether a pool shall take no new work.
+    /// What the orchestrator has told, to wait for its changes.
     #[must_use]
-    pub fn drains(&self, id: &PoolId) -> bool {
-        self.wishes.borrow().get(id).is_some_and(|wish| wish.drain)
-    }
-
-    /// The wishes, to wait for their changes.
-    #[must_use]
-    pub fn wishes(&self) -> watch::Receiver<Wishes> {
-        self.wishes.clone()
+    pub fn orders(&self) -> watch::Receiver<Orders> {
+        self.orders.clone()
     }
 
     /// The full state of every pool, with the engines' keys.
     #[must_use]
     pub fn report(&self) -> Vec<PoolReport> {
-        self.iter().map(|pool| self.report_of(pool)).collect()
-    }
-
-    /// The full state of one pool, with its engines' keys.
-    #[must_use]
-    pub fn report_of(&self, pool: &Pool) -> PoolReport {
-        pool.report(self.drains(&pool.spec.id))
+        self.iter().map(Pool::report).collect()
     }
 
     /// Whose engine is which process group.
@@ -119,7 +115,7 @@ impl Pools {
     pub fn engines(&self) -> BTreeMap<u32, (PoolId, ReplicaId)> {
         let replicas = self
             .iter()
-            .flat_map(|pool| pool.replicas.iter().map(move |replica| (pool, replica)));
+            .flat_map(|pool| pool.replicas().map(move |replica| (pool, replica)));
         let group = |(pool, replica): (&Pool, &ReplicaHandle)| {
             let process = replica.view().process?;
             Some((process.pid, (pool.spec.id.clone(), replica.id().clone())))
@@ -136,20 +132,22 @@ impl Pools {
 
     /// Ends every engine; returns when the last is gone.
     pub async fn shut_down(&self) {
-        let all = self
-            .iter()
-            .flat_map(|pool| &pool.replicas)
-            .map(ReplicaHandle::shut_down);
+        let all = self.iter().flat_map(Pool::replicas).map(ReplicaHandle::shut_down);
         futures_util::future::join_all(all).await;
     }
 }
 
 impl Pool {
-    /// What a start would use now.
+    /// Every replica.
+    pub fn replicas(&self) -> impl Iterator<Item = &ReplicaHandle> {
+        self.sides.iter().flatten()
+    }
+
+    /// What a start with this model would use now.
     #[must_use]
-    pub fn inputs(&self) -> Inputs {
+    pub fn inputs(&self, model: &ServedModel) -> Inputs {
         Inputs {
-            model: self.model.identity(),
+            model: model.file.identity(),
             engine: self.binary.identity(),
         }
     }
@@ -157,46 +155,83 @@ impl Pool {
     /// The replica of that id.
     #[must_use]
     pub fn replica(&self, id: &ReplicaId) -> Option<&ReplicaHandle> {
-        self.replicas.iter().find(|replica| replica.id() == id)
+        self.replicas().find(|replica| replica.id() == id)
     }
 
-    fn report(&self, draining: bool) -> PoolReport {
-        let views: Vec<_> = self
-            .replicas
-            .iter()
-            .map(|replica| (replica.id(), replica.view()))
-            .collect();
-        let inputs = self.reported_inputs(&views);
-        let unready = unready(&views);
+    /// The full state, with the engines' keys.
+    #[must_use]
+    pub fn report(&self) -> PoolReport {
+        let rollout = self.rollout.borrow().clone();
+        let serving = self.models.get(rollout.model());
+        let sides = self.seen(&rollout);
+        let shown = || sides.iter().flatten();
+        let takers: Vec<&Seen<'_>> = shown().filter(|seen| seen.role == Role::Serves).collect();
+        let inputs = self.reported_inputs(&serving, &takers);
+        let unready = unready(&rollout, &takers);
         PoolReport {
             pool_id: self.spec.id.clone(),
             engine: self.spec.engine,
             engine_catalog_id: None,
             engine_digest: digest(&self.binary, inputs.engine),
-            model_id: self.spec.model_id.clone(),
-            model_ref: self.spec.model_ref.clone(),
-            model_digest: digest(&self.model, inputs.model),
+            model_id: serving.choice.model_id.clone(),
+            model_ref: serving.choice.model_ref.clone(),
+            model_digest: digest(&serving.file, inputs.model),
             model_bytes: inputs.model.map(|model| model.size),
-            ctx_max: reported_ctx(&views).unwrap_or(self.spec.ctx),
+            ctx_max: reported_ctx(&takers).unwrap_or(self.spec.ctx),
             device_mask: self.spec.devices.clone(),
             supported_workloads: self.spec.workloads.clone(),
             deterministic: self.spec.deterministic,
-            generation: CONFIG_GENERATION,
-            draining,
+            generation: rollout.changes(),
+            draining: rollout.refuses_work(),
+            unloaded: rollout.is_unloaded(),
+            models: self.reported_models(&serving),
+            residency: self.spec.residency,
+            operation_generation: *self.recorded.borrow(),
+            operation: rollout.status(),
             cause: unready.as_ref().map(|why| why.cause),
             hint: unready.map(|why| why.hint),
-            replicas: views.iter().map(|(id, view)| replica_report(id, view)).collect(),
+            replicas: shown().map(replica_report).collect(),
         }
+    }
+
+    /// The replicas that have something to show, with what they are to the pool.
+    fn seen(&self, rollout: &Rollout) -> [Vec<Seen<'_>>; 2] {
+        let goals = rollout.goals();
+        let of = |side: Side| {
+            let role = Role::of(&goals[side.index()], side == rollout.serving());
+            let replicas = self.sides[side.index()].iter();
+            let seen = replicas.map(move |replica| Seen {
+                id: replica.id(),
+                view: replica.view(),
+                role,
+            });
+            seen.filter(Seen::is_shown).collect()
+        };
+        Side::BOTH.map(of)
+    }
+
+    /// What is served, or was last, comes first.
+    fn reported_models(&self, serving: &Arc<ServedModel>) -> Vec<PoolModel> {
+        let others = self.models.configured().iter().filter(|model| *model != serving);
+        std::iter::once(serving)
+            .chain(others)
+            .map(|model| PoolModel {
+                model_id: model.choice.model_id.clone(),
+                model_ref: model.choice.model_ref.clone(),
+                bytes: model.file.identity().map(|identity| identity.size),
+                weight_bytes: model.file.weights(),
+            })
+            .collect()
     }
 
     /// The files the pool's engines run with. A file that was replaced under a running engine is not what it
     /// serves: then nothing is claimed.
-    fn reported_inputs(&self, views: &[(&ReplicaId, ReplicaView)]) -> Inputs {
-        let present = self.inputs();
+    fn reported_inputs(&self, model: &ServedModel, takers: &[&Seen<'_>]) -> Inputs {
+        let present = self.inputs(model);
         let running = || {
-            views
+            takers
                 .iter()
-                .filter_map(|(_, view)| view.status.running_with.as_ref())
+                .filter_map(|seen| seen.view.status.running_with.as_ref())
         };
         Inputs {
             model: present
@@ -209,41 +244,106 @@ impl Pool {
     }
 }
 
+/// What a replica is to its pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Tasks are sent there.
+    Serves,
+    /// They will be, once all of its side is ready.
+    Prepares,
+    /// It finishes what it has.
+    Finishes,
+    /// It is not needed.
+    Rests,
+}
+
+impl Role {
+    const fn of(goal: &SideGoal, serves: bool) -> Self {
+        match goal {
+            SideGoal::Run(_) => Self::Serves,
+            SideGoal::Prepare(_) => Self::Prepares,
+            SideGoal::Finish(_) => Self::Finishes,
+            // The side that would serve is shown, to tell why it does not.
+            SideGoal::Stop if serves => Self::Finishes,
+            SideGoal::Stop => Self::Rests,
+        }
+    }
+
+    /// What the orchestrator may make of a state. A replica is sent no tasks unless its side serves, whatever it could
+    /// do; it may not have heard of its role yet.
+    const fn masked(self, state: ReplicaState) -> ReplicaState {
+        match (self, state) {
+            (Self::Prepares, ReplicaState::Ready) => ReplicaState::Loading,
+            (Self::Finishes | Self::Rests, ReplicaState::Ready) => ReplicaState::Draining,
+            _ => state,
+        }
+    }
+}
+
+/// A replica as it is reported.
+struct Seen<'a> {
+    id: &'a ReplicaId,
+    view: ReplicaView,
+    role: Role,
+}
+
+impl Seen<'_> {
+    fn state(&self) -> ReplicaState {
+        self.role.masked(self.view.status.state)
+    }
+
+    fn is_shown(&self) -> bool {
+        let rests = matches!(
+            self.view.status.state,
+            ReplicaState::Stopped | ReplicaState::Preflight
+        );
+        self.role != Role::Rests || !rests
+    }
+}
+
 fn digest(file: &WatchedFile, version: Option<FileIdentity>) -> Option<String> {
     file.digest_of(version?)
 }
 
 /// The smallest context any engine of the pool reports.
-fn reported_ctx(views: &[(&ReplicaId, ReplicaView)]) -> Option<u32> {
-    let facts = views.iter().filter_map(|(_, view)| view.status.facts.as_ref());
+fn reported_ctx(takers: &[&Seen<'_>]) -> Option<u32> {
+    let facts = takers.iter().filter_map(|seen| seen.view.status.facts.as_ref());
     facts.map(|facts| facts.ctx_per_slot).min()
 }
 
 /// Why no replica takes work; `None` when one does. A broken replica says more than one that merely loads.
-fn unready(views: &[(&ReplicaId, ReplicaView)]) -> Option<Unready> {
-    if views
-        .iter()
-        .any(|(_, view)| view.status.state == ReplicaState::Ready)
-    {
+fn unready(rollout: &Rollout, takers: &[&Seen<'_>]) -> Option<Unready> {
+    if rollout.refuses_work() {
+        return Some(Unready::of(UnreadyCause::Draining));
+    }
+    if rollout.is_unloaded() {
+        return Some(Unready::new(
+            UnreadyCause::Stopped,
+            "loaded when a task asks for it",
+        ));
+    }
+    if takers.iter().any(|seen| seen.state() == ReplicaState::Ready) {
         return None;
     }
-    let causes = || views.iter().filter_map(|(_, view)| view.status.unready.as_ref());
+    let causes = || takers.iter().filter_map(|seen| seen.view.status.unready.as_ref());
     let broken = causes().find(|why| why.cause != UnreadyCause::Loading);
-    broken.or_else(|| causes().next()).cloned()
+    let present = broken.or_else(|| causes().next()).cloned();
+    Some(present.unwrap_or_else(|| Unready::of(UnreadyCause::Loading)))
 }
 
-fn replica_report(id: &ReplicaId, view: &ReplicaView) -> ReplicaReport {
+fn replica_report(seen: &Seen<'_>) -> ReplicaReport {
+    let (view, state) = (&seen.view, seen.state());
     let status = &view.status;
     // An engine that is told to end is no address any more.
     let addressable = matches!(
-        status.state,
+        state,
         ReplicaState::Loading | ReplicaState::Ready | ReplicaState::Draining | ReplicaState::Preflight
     );
     let process = view.process.filter(|_| addressable);
     let key = view.current.as_ref().filter(|_| process.is_some());
     ReplicaReport {
-        replica_id: id.clone(),
-        state: status.state,
+        replica_id: seen.id.clone(),
+        state,
         generation: status.generation,
         endpoint: process.map(|process| process.endpoint()),
         endpoint_key: key.map(|output| output.key().expose_secret().to_owned()),

@@ -34,15 +34,30 @@ impl Gates<'_> {
     /// # Errors
     /// The first thing that is missing, with what to do about it.
     pub fn check(&self) -> Result<(), Unready> {
-        let inventory = devices(self.gpus, self.mask)?;
+        self.apart_from_room()?;
+        match self.model {
+            Presence::Present {
+                weights: Some(needed),
+                ..
+            } => self.room_for(*needed),
+            // What else an engine needs, it alone knows.
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks all of it but the room.
+    ///
+    /// # Errors
+    /// As [`Gates::check`].
+    pub fn apart_from_room(&self) -> Result<(), Unready> {
+        devices(self.gpus, self.mask)?;
         file(self.model, UnreadyCause::ModelMissing, "put the model file there")?;
         self.verified()?;
         file(
             self.engine,
             UnreadyCause::EngineMissing,
             "install the engine, or set the pool's binary",
-        )?;
-        self.room(inventory)
+        )
     }
 
     /// The model is the one that the configuration means.
@@ -62,26 +77,23 @@ impl Gates<'_> {
         }
     }
 
-    /// The weights fit beside what others hold and what is to be left free. What else an engine needs, it alone knows.
-    fn room(&self, inventory: &GpuInventory) -> Result<(), Unready> {
-        let Presence::Present {
-            weights: Some(needed),
-            ..
-        } = self.model
-        else {
-            return Ok(());
-        };
+    /// So many bytes fit beside what others hold and what is to be left free.
+    ///
+    /// # Errors
+    /// What is needed, what is free, and who has the rest.
+    pub fn room_for(&self, needed: u64) -> Result<(), Unready> {
+        let inventory = devices(self.gpus, self.mask)?;
         let free: u64 = self
             .mask
             .iter()
             .filter_map(|uuid| self.free(inventory, uuid))
             .sum();
-        if free >= *needed {
+        if free >= needed {
             return Ok(());
         }
         let holders = self.mask.iter().filter_map(|uuid| holders(inventory, uuid));
         let hint = format!(
-            "the model's weights are {needed} bytes, and {free} are free on {}{}; {}",
+            "the model needs {needed} bytes, and {free} are free on {}{}; {}",
             self.mask.join(", "),
             holders.collect::<String>(),
             cure(UnreadyCause::VramInsufficient)

@@ -4,17 +4,24 @@
 
 use std::time::Duration;
 
+use api_types::pool::{ReplicaState, UnreadyCause};
+use narration_core::wall;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::changes::Changes;
-use crate::facts::Presence;
+use crate::facts::{Inputs, Presence};
 use crate::gpu::{DriverError, GpuState};
 use crate::metrics::Metrics;
-use crate::pool::{Pool, Pools};
+use crate::models::ServedModel;
+use crate::pool::{Orders, Pool, Pools};
 use crate::preflight::Gates;
+use crate::replica::ReplicaView;
 use crate::replica::machine::{Goal, Wish};
+use crate::rollout::{Rollout, Side, SideGoal, SideView, World};
+use crate::story;
+use crate::trouble::Unready;
 
 /// Between two rounds that nothing has asked for.
 const ROUND_INTERVAL: Duration = Duration::from_secs(1);
@@ -77,7 +84,7 @@ impl Reconciler {
     pub async fn run(mut self, changes: Changes, stop: CancellationToken) {
         let mut ticks = interval_at(Instant::now() + ROUND_INTERVAL, ROUND_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut wishes = self.pools.wishes();
+        let mut orders = self.pools.orders();
         let mut changes = changes.subscribe();
         loop {
             // A closed watch means that its sender is gone with the rest of the daemon: the others still wake
@@ -91,55 +98,191 @@ impl Reconciler {
                     continue;
                 }
                 Ok(()) = changes.changed() => {}
-                Ok(()) = wishes.changed() => {}
+                Ok(()) = orders.changed() => {}
                 Ok(()) = self.gpus.changed() => {}
                 _ = ticks.tick() => self.first_looks = FirstLooks::Overdue,
             }
-            self.round();
+            let told = orders.borrow_and_update().clone();
+            self.round(&told);
         }
     }
 
-    fn round(&mut self) {
+    fn round(&mut self, orders: &Orders) {
         let gpus = self.gpus.borrow_and_update().clone();
+        let known = !matches!(gpus, Err(DriverError::Pending));
         for pool in self.pools.iter() {
-            let drain = self.pools.drains(&pool.spec.id);
-            if let Some(goal) = goal(&gpus, pool, drain, self.first_looks) {
-                pool.replicas.iter().for_each(|replica| replica.aim(goal.clone()));
+            let scene = Scene { gpus: &gpus, pool };
+            if known || self.first_looks == FirstLooks::Overdue {
+                scene.roll_out(orders);
+                scene.aim(self.first_looks);
             }
-            let ready = self.pools.report_of(pool).is_ready();
-            self.metrics.pool_ready(&pool.spec.id, ready);
+            self.metrics.pool_ready(&pool.spec.id, pool.report().is_ready());
         }
     }
 }
 
-/// What a pool's replicas shall be; `None` while the first looks are on their way.
-fn goal(gpus: &GpuState, pool: &Pool, drain: bool, first_looks: FirstLooks) -> Option<Goal> {
-    let (model, binary) = (pool.model.presence(), pool.binary.presence());
-    let unknown =
-        matches!(gpus, Err(DriverError::Pending)) || [&model, &binary].contains(&&Presence::Unknown);
-    if unknown && first_looks == FirstLooks::Awaited {
-        return None;
+/// A pool and the GPUs at one moment.
+struct Scene<'a> {
+    gpus: &'a GpuState,
+    pool: &'a Pool,
+}
+
+impl Scene<'_> {
+    /// Takes up the latest operation and every step that is due.
+    fn roll_out(&self, orders: &Orders) {
+        let before = self.pool.rollout.borrow().clone();
+        let mut rollout = before.clone();
+        let now_ms = wall::unix_ms();
+        if let Some(desired) = orders.operations.get(&self.pool.spec.id) {
+            rollout.take_up(desired, now_ms);
+        }
+        rollout.advance(&self.world(&rollout, orders, now_ms));
+        if rollout != before {
+            story::rollout(&self.pool.spec.id, before.status(), rollout.status());
+            self.pool.rollout.send_replace(rollout);
+        }
     }
-    let digest = pool
-        .model
-        .identity()
-        .and_then(|identity| pool.model.digest_of(identity));
-    let gates = Gates {
-        gpus,
-        mask: &pool.spec.devices,
-        reserved: &pool.spec.reserved,
-        model: &model,
-        expected_digest: pool.spec.model_sha256.as_deref(),
-        digest: digest.as_deref(),
-        engine: &binary,
+
+    fn world(&self, rollout: &Rollout, orders: &Orders, now_ms: u64) -> World {
+        let candidate = rollout.candidate().map(|choice| self.pool.models.get(choice));
+        let candidate = candidate.as_deref();
+        World {
+            now_ms,
+            sides: Side::BOTH.map(|side| self.side(side, orders)),
+            candidate: candidate.map_or(Ok(()), |model| self.could_start(model)),
+            room_beside: candidate.map_or(Ok(()), |model| self.room_beside(rollout, model)),
+            patience_ms: self.pool.spec.patience.as_millis() as u64,
+        }
+    }
+
+    fn side(&self, side: Side, orders: &Orders) -> SideView {
+        let replicas = &self.pool.sides[side.index()];
+        let views: Vec<ReplicaView> = replicas.iter().map(crate::replica::ReplicaHandle::view).collect();
+        let all = |state: ReplicaState| views.iter().all(|view| view.status.state == state);
+        let leases = replicas.iter().map(|replica| {
+            let key = (self.pool.spec.id.clone(), replica.id().clone());
+            orders.leases.get(&key).copied()
+        });
+        SideView {
+            stopped: all(ReplicaState::Stopped),
+            ready: all(ReplicaState::Ready),
+            failure: views.iter().find_map(failure),
+            blocked: views.iter().find_map(blocked),
+            given_up: all(ReplicaState::Failed),
+            leases: leases.sum(),
+        }
+    }
+
+    fn could_start(&self, model: &ServedModel) -> Result<(), Unready> {
+        if model.file.presence() == Presence::Unknown {
+            return Err(Unready::new(
+                UnreadyCause::Loading,
+                "the model file is being looked at",
+            ));
+        }
+        self.with_gates(model, |gates| gates.apart_from_room())
+    }
+
+    /// What the engines that serve hold beyond their weights, the new ones need as well.
+    fn room_beside(&self, rollout: &Rollout, model: &ServedModel) -> Result<(), Unready> {
+        let replicas = &self.pool.sides[rollout.serving().index()];
+        let Some(weights) = model.file.weights() else {
+            return Err(Unready::new(
+                UnreadyCause::VramInsufficient,
+                "the model's header does not tell how much memory it needs",
+            ));
+        };
+        let old_weights = self.pool.models.get(rollout.model()).file.weights().unwrap_or(0);
+        let beyond = |view: ReplicaView| view.gpu_memory.unwrap_or(0).saturating_sub(old_weights);
+        let beyond: u64 = replicas.iter().map(|replica| beyond(replica.view())).sum();
+        let needed = weights
+            .saturating_mul(replicas.len() as u64)
+            .saturating_add(beyond);
+        self.with_gates(model, |gates| gates.room_for(needed))
+    }
+
+    /// Tells every replica its goal.
+    fn aim(&self, first_looks: FirstLooks) {
+        let goals = self.pool.rollout.borrow().goals();
+        for (replicas, goal) in self.pool.sides.iter().zip(goals) {
+            if let Some(goal) = self.goal(&goal, first_looks) {
+                replicas.iter().for_each(|replica| replica.aim(goal.clone()));
+            }
+        }
+    }
+
+    /// What a side's replicas shall be; `None` while the first looks are on their way.
+    fn goal(&self, goal: &SideGoal, first_looks: FirstLooks) -> Option<Goal> {
+        let Some(choice) = goal.model() else {
+            return Some(Goal {
+                wish: Wish::Stop,
+                drain: true,
+                inputs: Inputs::default(),
+                model: None,
+            });
+        };
+        let model = self.pool.models.get(choice);
+        let files = [model.file.presence(), self.pool.binary.presence()];
+        if files.contains(&Presence::Unknown) && first_looks == FirstLooks::Awaited {
+            return None;
+        }
+        let wish = match self.with_gates(&model, |gates| gates.check()) {
+            Ok(()) => Wish::Run,
+            Err(why) => Wish::Blocked(why),
+        };
+        Some(Goal {
+            wish,
+            drain: matches!(goal, SideGoal::Finish(_)),
+            inputs: self.pool.inputs(&model),
+            model: Some(model),
+        })
+    }
+
+    fn with_gates<T>(&self, model: &ServedModel, judge: impl FnOnce(&Gates<'_>) -> T) -> T {
+        let identity = model.file.identity();
+        let digest = identity.and_then(|identity| model.file.digest_of(identity));
+        judge(&Gates {
+            gpus: self.gpus,
+            mask: &self.pool.spec.devices,
+            reserved: &self.pool.spec.reserved,
+            model: &model.file.presence(),
+            expected_digest: model.sha256.as_deref(),
+            digest: digest.as_deref(),
+            engine: &self.pool.binary.presence(),
+        })
+    }
+}
+
+/// Why a replica will not serve unless something is done, or what made its last start fail.
+fn failure(view: &ReplicaView) -> Option<Unready> {
+    let status = &view.status;
+    let why = status.unready.as_ref()?;
+    let hopeless = match status.state {
+        ReplicaState::Backoff | ReplicaState::Failed => true,
+        ReplicaState::Preflight => matches!(
+            why.cause,
+            UnreadyCause::ModelMissing
+                | UnreadyCause::BadModel
+                | UnreadyCause::EngineMissing
+                | UnreadyCause::DeviceMissing
+                | UnreadyCause::GpuNeedsReset
+                | UnreadyCause::GpuUnusable
+        ),
+        _ => false,
     };
-    let wish = match gates.check() {
-        Ok(()) => Wish::Run,
-        Err(why) => Wish::Blocked(why),
-    };
-    Some(Goal {
-        wish,
-        drain,
-        inputs: pool.inputs(),
-    })
+    hopeless.then(|| with_last_words(why, status.last_error.as_deref()))
+}
+
+/// The engine's own last line says more than its cause.
+fn with_last_words(why: &Unready, last_error: Option<&str>) -> Unready {
+    match last_error.and_then(|lines| lines.lines().last()) {
+        Some(last) => Unready::new(why.cause, format!("{} ({last})", why.hint)),
+        None => why.clone(),
+    }
+}
+
+/// Why a replica cannot be started yet.
+fn blocked(view: &ReplicaView) -> Option<Unready> {
+    let waits = view.status.state == ReplicaState::Preflight;
+    view.status.unready.clone().filter(|_| waits)
 }

@@ -8,11 +8,12 @@ pub mod machine;
 mod monitor;
 mod watching;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api_types::pool::ReplicaState;
-use api_types::{EngineKind, ModelId, PoolId, ReplicaId};
+use api_types::{EngineKind, ModelChoice, PoolId, ReplicaId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,12 +22,13 @@ use tokio_util::task::TaskTracker;
 pub use budget::RestartPolicy;
 
 use crate::changes::Changes;
-use crate::engine::command::EngineSpec;
+use crate::engine::command::{EngineSpec, fingerprint};
 use crate::engine::output::Output;
 use crate::engine::probe::{Clients, endpoint_url};
 use crate::facts::WatchedFile;
 use crate::gpu::GpuWatch;
 use crate::metrics::Metrics;
+use crate::models::ServedModel;
 use custody::{Custody, Legacy};
 use machine::{Goal, LifePolicy, Status};
 
@@ -42,24 +44,32 @@ pub struct ReplicaOptions {
     pub id: ReplicaId,
     /// The pool's engine.
     pub engine_kind: EngineKind,
-    /// The pool's model.
-    pub model: ModelId,
     /// What to run.
     pub engine: EngineSpec,
+    /// The program that is configured.
+    pub program: PathBuf,
     /// The engine's binary.
     pub binary: WatchedFile,
-    /// The model file.
-    pub model_file: WatchedFile,
     /// How its engines are kept.
     pub custody: Arc<Custody>,
     /// What an earlier run of the daemon has left of it.
     pub legacy: Legacy,
+    /// What a running engine that was left serves.
+    pub legacy_model: Option<Arc<ServedModel>>,
     /// How it lives.
     pub life: LifePolicy,
     /// Between two looks at the health of a serving engine.
     pub health_interval: Duration,
     /// Between two looks at whether it still generates.
     pub watchdog: Duration,
+}
+
+impl ReplicaOptions {
+    /// Of an engine that serves this model.
+    #[must_use]
+    pub fn fingerprint(&self, model: &ModelChoice) -> String {
+        fingerprint(&self.engine, &self.program, model)
+    }
 }
 
 /// What all replicas share.

@@ -1,7 +1,7 @@
 //! The folder that one pool-managerd owns: its lock, its engines' keys, its digest cache. Nobody else writes
 //! there, and two managers never share one.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use api_types::{PoolId, ReplicaId};
 pub use owned_folder::FolderError as StateDirError;
 use owned_folder::{OwnedFolder, PRIVATE_FILE};
 use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
 
 /// The opened folder. The lock is held as long as this lives.
 #[derive(Debug)]
@@ -39,6 +40,14 @@ impl StateDir {
         self.0.path().join("digests.json")
     }
 
+    /// The private folder of what the pools are to serve.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn rollouts(&self) -> Result<PathBuf, StateDirError> {
+        self.0.folder("rollouts")
+    }
+
     /// The file that this daemon holds a lock on.
     #[must_use]
     pub fn lock(&self) -> PathBuf {
@@ -59,6 +68,20 @@ impl StateDir {
         let name = Path::new("engines").join(pool.as_str()).join(replica.as_str());
         self.0.folder(name)
     }
+}
+
+/// Writes a document: all of it or nothing, even when the power fails. Blocking.
+///
+/// # Errors
+/// The operating system's; the file is as it was then.
+pub fn write_whole(file: &Path, document: &impl Serialize) -> io::Result<()> {
+    let folder = file.parent().unwrap_or_else(|| Path::new("."));
+    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+    serde_json::to_writer(&mut temporary, document)?;
+    temporary.flush()?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(file)?;
+    File::open(folder)?.sync_all()
 }
 
 /// Writes an engine's API key where only this user can read it.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use api_types::operation::{OperationPhase, OperationState, OperationStatus};
 use api_types::pool::ReplicaState;
 use api_types::{EngineKind, ModelId, PoolId, ReplicaId};
 use narration_core::Narration;
@@ -21,7 +22,6 @@ pub struct ReplicaStory {
     pool: PoolId,
     replica: ReplicaId,
     engine: EngineKind,
-    model: ModelId,
 }
 
 impl ReplicaStory {
@@ -32,12 +32,11 @@ impl ReplicaStory {
             pool: options.pool.clone(),
             replica: options.id.clone(),
             engine: options.engine_kind,
-            model: options.model.clone(),
         }
     }
 
     /// Tells what has changed; `took` is the time since the running engine's start.
-    pub fn tell(&self, before: &Status, after: &Status, took: Option<Duration>) {
+    pub fn tell(&self, model: Option<&ModelId>, before: &Status, after: &Status, took: Option<Duration>) {
         let same = (before.state, before.generation) == (after.state, after.generation);
         if same && before.unready == after.unready {
             return;
@@ -45,7 +44,7 @@ impl ReplicaStory {
         let Some((action, human)) = scene(after, took) else {
             return;
         };
-        let line = self.line(action, human, after.facts.as_ref());
+        let line = self.line(action, human, model, after.facts.as_ref());
         match after.state {
             ReplicaState::Failed => line.error().emit(),
             ReplicaState::Backoff | ReplicaState::Preflight => line.warning().emit(),
@@ -58,20 +57,21 @@ impl ReplicaStory {
         &'a self,
         action: &'static str,
         human: String,
+        model: Option<&'a ModelId>,
         facts: Option<&'a EngineFacts>,
     ) -> Narration<'a> {
         Narration::new(ACTOR, action, &self.pool, human)
             .pool_id(&self.pool)
             .replica_id(&self.replica)
             .engine(&self.engine)
-            .model_id(&self.model)
+            .model_id(model)
             .engine_version(facts.and_then(|facts| facts.version.as_ref()))
     }
 
     /// Tells that an engine of an earlier run of the daemon goes on.
-    pub fn taken_over(&self) {
+    pub fn taken_over(&self, model: Option<&ModelId>) {
         let human = "The engine of the daemon's earlier run is taken over".to_owned();
-        self.line("adopt", human, None).emit();
+        self.line("adopt", human, model, None).emit();
     }
 
     /// What does not fit into one line of narration.
@@ -159,6 +159,55 @@ pub fn left_behind(trouble: &str) {
     tracing::error!(trouble, "an engine of an earlier run is left");
 }
 
+/// Tells that what a pool shall serve is not known any more.
+pub fn rollout_lost(pool: &PoolId, error: &std::io::Error) {
+    let human = "What the pool last served is not readable; its configuration counts";
+    Narration::new(ACTOR, "resume", pool, human)
+        .pool_id(pool)
+        .error()
+        .emit();
+    tracing::error!(pool_id = %pool, %error, "the record of the pool is not readable");
+}
+
+/// Tells how an operation gets on.
+pub fn rollout(pool: &PoolId, before: Option<OperationStatus>, after: Option<OperationStatus>) {
+    let Some(after) = after.filter(|after| before.as_ref() != Some(after)) else {
+        return;
+    };
+    let fresh = before.is_none_or(|before| before.operation_id != after.operation_id);
+    let (action, human) = act(&after, fresh);
+    let line = Narration::new(ACTOR, action, pool, human).pool_id(pool);
+    if after.state == OperationState::Failed {
+        line.warning().emit();
+    } else {
+        line.emit();
+    }
+    if let Some(reason) = &after.reason {
+        tracing::info!(pool_id = %pool, operation_id = %after.operation_id, reason, "why the operation goes this way");
+    }
+}
+
+/// Action and sentence for an operation.
+fn act(operation: &OperationStatus, fresh: bool) -> (&'static str, String) {
+    let action = operation.kind.as_str();
+    let human = match operation.state {
+        OperationState::Succeeded => format!("The {action} is done"),
+        OperationState::Failed => format!("The {action} has failed; the pool is what it was"),
+        OperationState::Running if fresh => format!("A {action} begins"),
+        OperationState::Running => match operation.phase {
+            OperationPhase::Steady | OperationPhase::Checking => format!("The {action} checks the model"),
+            OperationPhase::Loading => "The model is to be loaded".to_owned(),
+            OperationPhase::Beside => "The new model loads beside the old one".to_owned(),
+            OperationPhase::Draining => "No new work is taken; running tasks finish".to_owned(),
+            OperationPhase::Stopping => "The engines end".to_owned(),
+            OperationPhase::Swapping => "The new model loads in the old one's place".to_owned(),
+            OperationPhase::Clearing => "The new model has failed; its engines end".to_owned(),
+            OperationPhase::Restoring => "The old model is loaded again".to_owned(),
+        },
+    };
+    (action, human)
+}
+
 /// Tells when the GPUs come and go.
 pub fn gpus(before: &GpuState, after: &GpuState) {
     match (before, after) {
@@ -197,7 +246,6 @@ mod tests {
             pool: PoolId::new("p").unwrap(),
             replica: ReplicaId::new("r0").unwrap(),
             engine: EngineKind::Llamacpp,
-            model: ModelId::new("m").unwrap(),
         }
     }
 
@@ -242,8 +290,8 @@ mod tests {
             status(ReplicaState::Ready, None),
             status(ReplicaState::Backoff, Some(why)),
         );
-        story().tell(&ready, &backoff, None);
-        story().tell(&backoff, &backoff, None);
+        story().tell(None, &ready, &backoff, None);
+        story().tell(None, &backoff, &backoff, None);
         let lines = recorder.lines();
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert_eq!(

@@ -21,6 +21,8 @@ mod residency;
 mod restart;
 #[path = "it/rig.rs"]
 mod rig;
+#[path = "it/rollout.rs"]
+mod rollout;
 #[path = "it/shim.rs"]
 mod shim;
 #[path = "it/startup.rs"]

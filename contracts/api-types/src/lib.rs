@@ -13,6 +13,7 @@ pub mod link;
 pub mod list;
 pub mod log;
 pub mod model_ref;
+pub mod operation;
 pub mod placement;
 pub mod pool;
 pub mod result;
@@ -33,6 +34,10 @@ pub use ids::{CorrelationId, EngineId, ModelId, NodeId, PoolId, ReplicaId, Sessi
 pub use list::{NodeList, PoolList, TaskList, TaskQuery};
 pub use log::LogFormat;
 pub use model_ref::{ModelRef, ModelRefError};
+pub use operation::{
+    DesiredPool, LoadRequest, ModelChoice, OperationAccepted, OperationKind, OperationPhase, OperationState,
+    OperationStatus, ReloadRequest, StopRequest,
+};
 pub use placement::{PlacementMode, PlacementOverrides};
 pub use result::{RerankScore, TaskResult};
 pub use session::{BudgetsRemaining, Cost, SessionStatus};

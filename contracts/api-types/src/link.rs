@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::ids::{NodeId, PoolId, ReplicaId};
+use crate::operation::DesiredPool;
 use crate::pool::{DriverReport, GpuReport, PoolReport};
 
 /// `POST /v1/workers/register` and `POST /v1/workers/{node_id}/heartbeat`: the same full state.
@@ -48,19 +49,23 @@ pub struct DesiredState {
     pub heartbeat_interval_ms: u64,
     /// Without a heartbeat for this long, the node's pools take no new work, ms.
     pub stale_after_ms: u64,
-    /// What each pool shall be. A pool not named here stays as configured.
+    /// The operations that the node has not recorded yet. A pool not named here stays as it is.
     pub pools: Vec<DesiredPool>,
+    /// The tasks that run on the node after this very report was taken in: on a replica that the report shows as taking
+    /// no new work they can only become fewer.
+    #[serde(default)]
+    pub leases: Vec<ReplicaLeases>,
 }
 
-/// What one pool shall be.
+/// Tasks that run on one replica, as the orchestrator counts them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct DesiredPool {
+pub struct ReplicaLeases {
     /// The pool.
     pub pool_id: PoolId,
-    /// Counts changes of the wish; an older one never undoes a newer one.
-    pub generation: u64,
-    /// Refuse new work.
-    pub drain: bool,
+    /// The replica.
+    pub replica_id: ReplicaId,
+    /// Tasks; never 0.
+    pub leases: u32,
 }
 
 /// One node as `GET /v1/nodes` shows it.
@@ -110,6 +115,25 @@ pub struct EngineLogQuery {
     /// Wait up to this many ms for the process to have ended, so that its last words are complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_exit_ms: Option<u64>,
+}
+
+/// The query of `GET /v1/pools/{id}/logs` of the orchestrator.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PoolLogQuery {
+    /// The replica; the pool's first unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica_id: Option<ReplicaId>,
+    /// Which start of the replica; the latest one unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// Most lines, the last ones; the node keeps a bounded number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<u32>,
+    /// Go on with every line that follows, as plain text, until the process has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow: Option<bool>,
 }
 
 /// `GET /v1/pools/{id}/logs`: the last lines an engine wrote, redacted.

@@ -104,6 +104,14 @@ impl ModelRef {
             .filter(|_| self.kind == ModelRefKind::File)
     }
 
+    /// The name under which clients find the model unless another one is configured: the last part of the reference
+    /// without `.gguf`, where that is an id.
+    #[must_use]
+    pub fn served_name(&self) -> Option<ModelId> {
+        let last = self.text.rsplit(['/', ':']).next()?;
+        ModelId::new(last.strip_suffix(".gguf").unwrap_or(last)).ok()
+    }
+
     /// The catalog id, where the reference is one.
     #[must_use]
     pub fn catalog_id(&self) -> Option<ModelId> {

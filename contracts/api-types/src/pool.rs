@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use crate::ids::{EngineId, ModelId, NodeId, PoolId, ReplicaId};
 use crate::model_ref::ModelRef;
+use crate::operation::OperationStatus;
 use crate::task::{EngineKind, Workload};
 
 /// Whether a GPU can be worked with, by the errors that its driver has reported.
@@ -252,6 +253,33 @@ pub struct ReplicaReport {
     pub last_error: Option<String>,
 }
 
+/// A model that a pool can serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PoolModel {
+    /// The name clients use.
+    pub model_id: ModelId,
+    /// Where it is.
+    pub model_ref: ModelRef,
+    /// Size of its file, bytes; absent while there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// What of it has to be on GPUs at least, bytes, where its header tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_bytes: Option<u64>,
+}
+
+/// When what a pool has loaded makes room for others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Residency {
+    /// Unloaded after so long without a task, ms; absent: never for that reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_unload_ms: Option<u64>,
+    /// Never unloaded for another pool's sake, or for being idle.
+    pub pinned: bool,
+    /// Of pools that could make room, the one with the lowest does.
+    pub priority: u32,
+}
+
 /// One pool as its pool-managerd sees it: always the full state, never a delta.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PoolReport {
@@ -283,10 +311,25 @@ pub struct PoolReport {
     pub supported_workloads: Vec<Workload>,
     /// Whether the engine runs with settings that make output reproducible.
     pub deterministic: bool,
-    /// Counts configuration changes of the pool.
+    /// Counts changes of what the pool serves.
     pub generation: u64,
     /// Whether new work is refused on purpose.
     pub draining: bool,
+    /// Nothing is loaded, and a task that asks for one of `models` has it loaded.
+    #[serde(default)]
+    pub unloaded: bool,
+    /// What it can serve: what it serves now or served last comes first.
+    #[serde(default)]
+    pub models: Vec<PoolModel>,
+    /// When what is loaded makes room for others.
+    #[serde(default)]
+    pub residency: Residency,
+    /// The latest operation of the orchestrator that the node has recorded; 0 before the first.
+    #[serde(default)]
+    pub operation_generation: u64,
+    /// How the latest operation stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<OperationStatus>,
     /// Its engine processes.
     pub replicas: Vec<ReplicaReport>,
     /// Why no replica is ready.
@@ -349,7 +392,7 @@ pub struct PoolHealth {
     pub ready: bool,
     /// New work is refused on purpose.
     pub draining: bool,
-    /// Counts configuration changes of the pool.
+    /// Counts changes of what the pool serves.
     pub generation: u64,
     /// Why it is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -360,6 +403,9 @@ pub struct PoolHealth {
     /// The engine's last error lines, redacted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// The latest operation on it: drain, reload, load or unload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_operation: Option<OperationStatus>,
     /// Live numbers.
     pub metrics: PoolMetrics,
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use api_types::PoolId;
 use api_types::link::{EngineLog, EngineLogQuery, NodeReport};
+use http_util::{ByteStream, Request};
 use secrecy::SecretString;
 use tokio::time::timeout;
 
@@ -16,10 +17,15 @@ use crate::orchestrator::query_string;
 /// gone within milliseconds, and whoever asks has an error to report meanwhile.
 pub const MAX_ENGINE_LOG_WAIT: Duration = Duration::from_secs(10);
 
+/// An engine's log that says nothing for so long is taken for one that is cut off.
+const MAX_SILENCE: Duration = Duration::from_secs(86_400);
+
 /// A client of any number of pool-managerds that share one token. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct NodeClient {
     client: http_util::Client,
+    /// For answers that may be silent for long.
+    follower: http_util::Client,
     token: Option<SecretString>,
     request_timeout: Duration,
 }
@@ -32,8 +38,15 @@ impl NodeClient {
     pub fn new(token: Option<SecretString>, timeouts: Timeouts) -> Result<Self, ClientError> {
         let client =
             http_util::Client::new(timeouts.options(MAX_ENGINE_LOG_WAIT)).map_err(ClientError::Setup)?;
+        let patient = Timeouts {
+            idle: MAX_SILENCE,
+            ..timeouts
+        };
+        let follower =
+            http_util::Client::new(patient.options(timeouts.request)).map_err(ClientError::Setup)?;
         Ok(Self {
             client,
+            follower,
             token,
             request_timeout: timeouts.request,
         })
@@ -78,6 +91,24 @@ impl NodeClient {
     }
 }
 
+impl NodeClient {
+    /// The last lines that an engine wrote and all that follow, as plain text, until its process has ended: `GET
+    /// /v1/pools/{id}/logs?follow=true` of the pool-managerd at `base_url`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn follow_engine_log(
+        &self,
+        base_url: &str,
+        pool: &PoolId,
+        query: &EngineLogQuery,
+    ) -> Result<ByteStream, ClientError> {
+        let api = Api::new(&self.follower, "pool-managerd", base_url, self.token.as_ref())?;
+        let path = format!("/v1/pools/{pool}/logs{}", log_query(query, None));
+        Ok(api.stream(Request::get(path)).await?.body)
+    }
+}
+
 fn log_query(query: &EngineLogQuery, wait: Option<Duration>) -> String {
     let pairs = [
         ("replica_id", Some(query.replica_id.to_string())),
@@ -86,6 +117,7 @@ fn log_query(query: &EngineLogQuery, wait: Option<Duration>) -> String {
             query.generation.map(|generation| generation.to_string()),
         ),
         ("tail", query.tail.map(|tail| tail.to_string())),
+        ("follow", query.follow.map(|follow| follow.to_string())),
         ("wait_exit_ms", wait.map(|wait| wait.as_millis().to_string())),
     ];
     query_string(pairs)

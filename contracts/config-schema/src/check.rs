@@ -44,6 +44,13 @@ pub(crate) fn config(config: &Config, origins: &Origins, problems: &mut Vec<Prob
         "log.level",
         "must not be empty",
     );
+    for (index, dir) in config.pool_managerd.model_dirs.iter().enumerate() {
+        checks.ensure(
+            dir.is_absolute(),
+            &format!("pool_managerd.model_dirs[{index}]"),
+            "must be an absolute path",
+        );
+    }
     let mut ids = BTreeSet::new();
     for (index, pool) in config.pool_managerd.pools.iter().enumerate() {
         let at = |name: &str| format!("pool_managerd.pools[{index}]{name}");
@@ -131,6 +138,7 @@ fn pool(pool: &Pool, at: &dyn Fn(&str) -> String, checks: &mut Checks<'_>) {
         ),
     );
     workloads(pool, at, checks);
+    models(pool, at, checks);
     devices(pool, at, checks);
     checks.ensure(
         program(&pool.binary),
@@ -161,6 +169,33 @@ fn workloads(pool: &Pool, at: &dyn Fn(&str) -> String, checks: &mut Checks<'_>) 
         &key,
         "must be completion and chat (together or one of them), or embedding alone, or rerank alone",
     );
+}
+
+/// Most models of one pool.
+const MAX_MODELS: usize = 64;
+
+/// A name or reference that two models share would not tell which one is meant.
+fn models(pool: &Pool, at: &dyn Fn(&str) -> String, checks: &mut Checks<'_>) {
+    let many = pool.models.len();
+    checks.ensure(
+        many < MAX_MODELS,
+        &at(".models"),
+        format!("has {many} more models, at most {} are allowed", MAX_MODELS - 1),
+    );
+    let mut ids = BTreeSet::from([&pool.model_id]);
+    let mut references = BTreeSet::from([&pool.model]);
+    for (index, model) in pool.models.iter().enumerate() {
+        checks.ensure(
+            ids.insert(&model.model_id),
+            &at(&format!(".models[{index}].model_id")),
+            format!("{} is used twice in this pool", model.model_id),
+        );
+        checks.ensure(
+            references.insert(&model.model),
+            &at(&format!(".models[{index}].model")),
+            format!("{} is named twice in this pool", model.model.as_str()),
+        );
+    }
 }
 
 fn devices(pool: &Pool, at: &dyn Fn(&str) -> String, checks: &mut Checks<'_>) {

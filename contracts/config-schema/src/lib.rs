@@ -43,7 +43,7 @@ pub use orchestratord::{
     Durability, Engine, Interrupted, Journal, Nodes, Orchestratord, Placement, Queue, QueuePolicy, Sse,
 };
 pub use overrides::Overrides;
-pub use pool_managerd::{Pool, PoolManagerd, RelayMode, Reservation, Restart};
+pub use pool_managerd::{LoadOn, Pool, PoolManagerd, PoolModel, RelayMode, Reservation, Restart};
 pub use sessions::{RateLimit, Sessions};
 pub use settings::{Kind, SETTINGS, Setting};
 pub use text::{BaseUrl, GpuUuid, HostName, ListenAddr, Sha256Text, WebOrigin};

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use api_types::{ModelId, ModelRef};
+use api_types::ModelRef;
 use toml::Value;
 
 use crate::Config;
@@ -177,7 +177,15 @@ fn derive(tree: &mut Node, environment: &Environment) {
         .get_mut("pool_managerd.pools")
         .map(|pools| &mut pools.content);
     if let Some(Content::Array(pools)) = pools {
-        pools.iter_mut().for_each(derive_model_id);
+        pools.iter_mut().for_each(derive_model_ids);
+    }
+}
+
+fn derive_model_ids(pool: &mut Node) {
+    derive_model_id(pool);
+    let more = pool.get_mut("models").map(|models| &mut models.content);
+    if let Some(Content::Array(models)) = more {
+        models.iter_mut().for_each(derive_model_id);
     }
 }
 
@@ -192,15 +200,9 @@ fn derive_model_id(pool: &mut Node) {
         Some(Content::Leaf(Value::String(model))) => model.parse::<ModelRef>().ok(),
         _ => None,
     };
-    if let Some(id) = model.as_ref().and_then(served_name) {
+    if let Some(id) = model.as_ref().and_then(ModelRef::served_name) {
         default_to(pool, "model_id", id.to_string().into(), "model");
     }
-}
-
-/// The last part of a reference without its file extension, where that is an id.
-fn served_name(model: &ModelRef) -> Option<ModelId> {
-    let last = model.as_str().rsplit(['/', ':']).next()?;
-    ModelId::new(last.strip_suffix(".gguf").unwrap_or(last)).ok()
 }
 
 /// Reads the tree into types. What cannot be read is reported and taken out, so that the rest is

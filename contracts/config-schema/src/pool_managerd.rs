@@ -47,6 +47,9 @@ pub struct PoolManagerd {
     pub adopt_within_ms: Ms<1_000, 600_000, 86_400_000>,
     /// Last output lines kept per replica. Default 200: a whole engine start at its usual verbosity.
     pub log_lines: Count<10, 200, 10_000>,
+    /// Folders from which a reload may take models that no pool names; absolute paths. Default: none, so that a reload
+    /// takes models of the configuration, and what lies in `models` below `state_dir`.
+    pub model_dirs: Vec<PathBuf>,
     /// What is to be left of GPUs for other programs.
     pub gpus: Vec<Reservation>,
     /// The pools.
@@ -77,6 +80,7 @@ impl Default for PoolManagerd {
             keep_engines: true,
             adopt_within_ms: Ms::default(),
             log_lines: Count::default(),
+            model_dirs: Vec::new(),
             gpus: Vec::new(),
             pools: Vec::new(),
         }
@@ -110,6 +114,23 @@ pub struct Pool {
     /// The name clients use. Default: the last part of `model` without `.gguf`.
     #[schemars(with = "Option<ModelId>")]
     pub model_id: ModelId,
+    /// More models that it can serve in place of `model`, one at a time: the orchestrator has one loaded when a task asks
+    /// for it.
+    #[serde(default)]
+    pub models: Vec<PoolModel>,
+    /// When the pool's model is loaded first: `start`, with the daemon, or `demand`, when a task asks for it. Default
+    /// `start`.
+    #[serde(default)]
+    pub load_on: LoadOn,
+    /// Unload the model when no task has asked for it for so long, ms. Default: never.
+    #[serde(default)]
+    pub idle_unload_ms: Option<Ms<100, 600_000, 604_800_000>>,
+    /// Never unload the pool to make room for another one, nor for being idle. Default false.
+    #[serde(default)]
+    pub pinned: bool,
+    /// Of idle pools on a GPU, those of lower priority make room first. Default 0.
+    #[serde(default)]
+    pub priority: Count<0, 0, 100>,
     /// What the pool serves: completion and chat (together or one of them), or embedding, or rerank. The engine is
     /// started for just that. Default: completion and chat.
     #[serde(default = "default_workloads")]
@@ -156,6 +177,31 @@ pub struct Pool {
     /// Pauses between starts.
     #[serde(default)]
     pub restart: Restart,
+}
+
+/// When a pool's model is loaded first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LoadOn {
+    /// With the daemon.
+    #[default]
+    Start,
+    /// When a task asks for it.
+    Demand,
+}
+
+/// One more model of a pool.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PoolModel {
+    /// What the engine loads, as the pool's `model`.
+    pub model: ModelRef,
+    /// The name clients use. Default: the last part of `model` without `.gguf`.
+    #[schemars(with = "Option<ModelId>")]
+    pub model_id: ModelId,
+    /// SHA-256 that the model file must have, 64 hexadecimal digits.
+    #[serde(default)]
+    pub model_sha256: Option<Sha256Text>,
 }
 
 fn default_workloads() -> Vec<Workload> {

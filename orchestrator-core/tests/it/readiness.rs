@@ -1,7 +1,7 @@
 //! A pool's report and its node's liveness give its readiness: unknown or stale is never ready.
 #![expect(clippy::unwrap_used, reason = "ids written here are well-formed")]
 
-use api_types::pool::{PoolReport, ReplicaReport, ReplicaState};
+use api_types::pool::{PoolReport, ReplicaReport, ReplicaState, Residency};
 use api_types::{EngineKind, Workload};
 use orchestrator_core::policy::Readiness;
 
@@ -38,6 +38,11 @@ fn report(states: &[ReplicaState], draining: bool) -> PoolReport {
         deterministic: false,
         generation: 1,
         draining,
+        unloaded: false,
+        models: Vec::new(),
+        residency: Residency::default(),
+        operation_generation: 0,
+        operation: None,
         replicas: states.iter().enumerate().map(replica).collect(),
         cause: None,
         hint: None,

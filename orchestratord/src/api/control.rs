@@ -60,7 +60,7 @@ pub(super) async fn pool_health(
     find(&state, &id).await.map(|pool| Json(pool.health))
 }
 
-async fn find(state: &AppState, id: &PoolId) -> Result<PoolStatus, ApiError> {
+pub(super) async fn find(state: &AppState, id: &PoolId) -> Result<PoolStatus, ApiError> {
     let pools = state.dispatcher.pools().await.map_err(gone)?;
     let found = pools.into_iter().find(|pool| pool.pool_id == *id);
     found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("there is no pool {id}")))

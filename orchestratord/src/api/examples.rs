@@ -24,6 +24,8 @@ struct Example {
     request: Option<Value>,
     /// The body of the first answer with a body, by its status.
     response: Option<Value>,
+    /// The same as plain text, where the answer is either.
+    text: Option<Value>,
 }
 
 /// Adds the examples to the operations of a document. One that has none stays as it is.
@@ -55,7 +57,10 @@ fn show(operation: &mut Operation, example: &Example) {
     let good = answers.filter(|(status, _)| status.starts_with('2'));
     for (_, answer) in good {
         if let RefOr::T(answer) = answer {
-            show_in(answer.content.values_mut(), example.response.as_ref());
+            for (media_type, content) in &mut answer.content {
+                let text = example.text.as_ref().filter(|_| media_type == "text/plain");
+                show_in(std::iter::once(content), text.or(example.response.as_ref()));
+            }
         }
     }
 }

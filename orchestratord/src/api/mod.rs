@@ -4,12 +4,14 @@ mod admission;
 mod artifacts;
 mod common_answers;
 mod control;
+mod engine_logs;
 mod etag;
 mod examples;
 mod explain;
 mod formats;
 mod headers;
 mod measure;
+mod operations;
 mod ops;
 mod rate_limit;
 mod sessions;
@@ -26,6 +28,7 @@ use std::time::Duration;
 use adapter_host::AdapterHost;
 use axum::Router;
 use config_schema::Placement;
+use llama_orch_client::NodeClient;
 use task_journal::Journal;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +45,8 @@ pub struct AppState {
     pub dispatcher: Handle,
     /// Engines, for tokenizing.
     pub host: Arc<AdapterHost>,
+    /// The nodes' own doors.
+    pub nodes: NodeClient,
     /// Whether a node's relay can be reached.
     pub node_check: NodeCheck,
     /// Where admissions are recorded; absent when nothing is to survive.

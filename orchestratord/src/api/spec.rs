@@ -9,8 +9,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    AppState, artifacts, common_answers, control, examples, explain, formats, ops, sessions, stream, tasks,
-    workers,
+    AppState, artifacts, common_answers, control, engine_logs, examples, explain, formats, operations, ops,
+    sessions, stream, tasks, workers,
 };
 
 #[derive(OpenApi)]
@@ -51,6 +51,11 @@ pub(super) fn control_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(control::pools))
         .routes(routes!(control::pool))
         .routes(routes!(control::pool_health))
+        .routes(routes!(engine_logs::logs))
+        .routes(routes!(operations::drain))
+        .routes(routes!(operations::reload))
+        .routes(routes!(operations::load))
+        .routes(routes!(operations::unload))
         .routes(routes!(workers::register))
         .routes(routes!(workers::heartbeat))
         .routes(routes!(workers::deregister))

@@ -77,6 +77,8 @@ pub(super) struct Pool {
     /// Its node was heard of lately.
     pub live: bool,
     leases: BTreeMap<ReplicaId, u32>,
+    /// Told to take no new work by an order that its node has not recorded yet.
+    closed: bool,
     /// Generations that broke under a task since the last report: not to be used until a newer
     /// report says otherwise.
     suspects: Vec<(ReplicaId, u64)>,
@@ -92,7 +94,7 @@ impl Pool {
     /// Whether new work may be placed here (invariant 7).
     #[must_use]
     pub(super) fn is_ready(&self) -> bool {
-        self.live && !self.report.draining && self.usable().next().is_some()
+        self.live && !self.closed && !self.report.draining && self.usable().next().is_some()
     }
 
     /// Slots of the replicas that take work.
@@ -116,6 +118,12 @@ impl Pool {
     #[must_use]
     pub(super) fn leases(&self) -> u32 {
         self.leases.values().sum()
+    }
+
+    /// The tasks that run on each replica.
+    pub(super) fn leased(&self) -> impl Iterator<Item = (&ReplicaId, u32)> {
+        let each = self.leases.iter().map(|(replica, &leases)| (replica, leases));
+        each.filter(|(_, leases)| *leases > 0)
     }
 
     /// A replica that takes work, for questions that need no slot.
@@ -242,6 +250,7 @@ impl Fleet {
             report: report.clone(),
             live: true,
             leases: BTreeMap::new(),
+            closed: false,
             suspects: Vec::new(),
             told_loads: Vec::new(),
             known_slots: None,
@@ -249,6 +258,7 @@ impl Fleet {
         });
         let slots = report.replicas.iter().filter_map(|replica| replica.slots_total);
         entry.known_slots = slots.max().or(entry.known_slots);
+        entry.closed &= entry.report.operation_generation == report.operation_generation;
         entry.report = report.clone();
         entry.live = true;
         entry.suspects.clear();
@@ -303,6 +313,22 @@ impl Fleet {
     pub(super) fn suspect(&mut self, pool: &PoolId, replica: &ReplicaId, generation: u64) {
         if let Some(pool) = self.pools.get_mut(pool) {
             pool.suspects.push((replica.clone(), generation));
+            self.version += 1;
+        }
+    }
+
+    /// Gives no lease on a pool any more, until its node has recorded the operation that says so.
+    pub(super) fn close(&mut self, pool: &PoolId) {
+        if let Some(pool) = self.pools.get_mut(pool) {
+            pool.closed = true;
+            self.version += 1;
+        }
+    }
+
+    /// The order to close was not taken.
+    pub(super) fn open(&mut self, pool: &PoolId) {
+        if let Some(pool) = self.pools.get_mut(pool) {
+            pool.closed = false;
             self.version += 1;
         }
     }

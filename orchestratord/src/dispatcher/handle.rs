@@ -4,13 +4,14 @@ use api_types::capabilities::Capabilities;
 use api_types::link::{DesiredState, NodeReport, NodeStatus};
 use api_types::pool::PoolStatus;
 use api_types::{
-    CorrelationId, ErrorBody, ErrorCode, NodeId, PoolId, ReplicaId, SessionStatus, TaskId, TaskReceipt,
-    TaskRequest, TaskState, TaskStatus,
+    CorrelationId, ErrorBody, ErrorCode, NodeId, OperationAccepted, PoolId, ReplicaId, SessionStatus, TaskId,
+    TaskReceipt, TaskRequest, TaskState, TaskStatus,
 };
 use orchestrator_core::policy::DecisionRecord;
 use tokio::sync::{mpsc, oneshot};
 
 use super::fleet::ReportRefused;
+use super::operations::{Ask, NotOperated, Waiting};
 use super::sessions::SessionKey;
 use crate::signals::Signals;
 use crate::task_log::TaskLog;
@@ -111,6 +112,7 @@ pub(super) enum Command {
         oneshot::Sender<Result<DesiredState, ReportRefused>>,
     ),
     Deregister(NodeId, oneshot::Sender<bool>),
+    Operate(PoolId, Box<Ask>, Waiting),
     Nodes(oneshot::Sender<Vec<NodeStatus>>),
     Pools(oneshot::Sender<Vec<PoolStatus>>),
     Capabilities(oneshot::Sender<Capabilities>),
@@ -250,6 +252,19 @@ impl Handle {
     /// [`Gone`].
     pub async fn deregister(&self, node: NodeId) -> Result<bool, Gone> {
         self.call(|reply| Command::Deregister(node, reply)).await
+    }
+
+    /// Has something done with a pool; returns when the pool's node has recorded it.
+    ///
+    /// # Errors
+    /// [`Gone`]; the inner result tells why nothing becomes of it.
+    pub async fn operate(
+        &self,
+        pool: PoolId,
+        ask: Ask,
+    ) -> Result<Result<OperationAccepted, NotOperated>, Gone> {
+        self.call(|reply| Command::Operate(pool, Box::new(ask), reply))
+            .await
     }
 
     /// All nodes.

@@ -14,6 +14,7 @@ mod fleet;
 mod handle;
 mod lines;
 mod nodes;
+mod operations;
 mod outlooks;
 mod plan;
 mod refuse;
@@ -46,6 +47,7 @@ pub use fleet::ReportRefused;
 pub use handle::{
     Admission, Admitted, Explained, Gone, Handle, ListFilter, Preview, PromptTokens, Tokenizer,
 };
+pub use operations::{Ask, NotOperated};
 pub use sessions::SessionKey;
 
 use crate::artifacts::Artifacts;
@@ -62,6 +64,7 @@ use decisions::Decisions;
 use fleet::Fleet;
 use handle::{COMMANDS, Command};
 use lines::Stranded;
+use operations::Operations;
 use plan::Planner;
 use sessions::SessionBook;
 use tasks::{Retention, TaskTable};
@@ -152,6 +155,7 @@ pub struct Dispatcher {
     turns: Turns,
     tasks: TaskTable,
     fleet: Fleet,
+    operations: Operations,
     planner: Planner,
     decisions: Decisions,
     sessions: SessionBook,
@@ -198,6 +202,7 @@ impl Dispatcher {
             origin: Instant::now(),
             turns: Turns::default(),
             fleet: Fleet::default(),
+            operations: Operations::default(),
             planner: Planner::default(),
             abandoned: BTreeSet::new(),
             started_at: Instant::now(),
@@ -275,6 +280,7 @@ impl Dispatcher {
             Command::Register(report, reply) => _ = reply.send(self.register(*report)),
             Command::Heartbeat(report, reply) => _ = reply.send(self.heartbeat(*report)),
             Command::Deregister(node, reply) => _ = reply.send(self.deregister(&node)),
+            Command::Operate(pool, ask, reply) => self.operate(&pool, &ask, reply),
             Command::Nodes(reply) => _ = reply.send(self.fleet.node_statuses(Instant::now())),
             Command::Pools(reply) => _ = reply.send(self.pool_statuses()),
             Command::Capabilities(reply) => _ = reply.send(self.capabilities()),
@@ -311,6 +317,7 @@ impl Dispatcher {
         self.note_forgotten();
         self.refuse_overdue(now);
         self.sweep_nodes(now);
+        self.give_up_overdue(now);
         self.sweep_sessions(now);
         self.look_after_waiting(now);
         self.tell_clients();

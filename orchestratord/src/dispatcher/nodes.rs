@@ -37,7 +37,9 @@ impl Dispatcher {
     /// A node says goodbye. Its running tasks go on until their engines close.
     pub(super) fn deregister(&mut self, node: &NodeId) -> bool {
         self.unbind_node(node);
-        for pool in self.pools_of(node) {
+        let pools = self.pools_of(node);
+        self.give_up_operations(&pools);
+        for pool in pools {
             self.parts.metrics.pool_gone(pool.as_str());
         }
         let known = self.fleet.deregister(node);
@@ -65,7 +67,9 @@ impl Dispatcher {
             )
             .warning()
             .emit();
-            for pool in self.pools_of(&node) {
+            let pools = self.pools_of(&node);
+            self.give_up_operations(&pools);
+            for pool in pools {
                 self.show_pool(&pool);
             }
         }
@@ -84,11 +88,13 @@ impl Dispatcher {
         }
         self.forget_gone_pools();
         self.show_nodes();
+        self.note_recorded(&pools);
         self.dirty = true;
         DesiredState {
             heartbeat_interval_ms: self.options.heartbeat_interval.as_millis() as u64,
             stale_after_ms: self.options.stale_after.as_millis() as u64,
-            pools: Vec::new(),
+            pools: self.orders_for(&pools),
+            leases: self.leases_of(node),
         }
     }
 

@@ -352,6 +352,7 @@ fn health(pool: &Pool) -> PoolHealth {
             .replicas
             .iter()
             .find_map(|replica| replica.last_error.clone()),
+        last_operation: report.operation.clone(),
         metrics: PoolMetrics {
             slots_total: pool.slots_total(),
             slots_free: pool.slots_free(),

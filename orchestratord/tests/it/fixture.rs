@@ -2,6 +2,7 @@
 //! scripted engines inside the test.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -34,6 +35,8 @@ pub(crate) struct Fixture {
     /// Holds the configuration file and the state as long as the daemon runs.
     folder: TempDir,
     seq: std::sync::atomic::AtomicU64,
+    /// The latest operation that the node has recorded.
+    recorded: Mutex<Option<Value>>,
 }
 
 /// The configuration every fixture starts from: a played node does not send heartbeats by itself.
@@ -86,6 +89,7 @@ impl Fixture {
             command,
             folder,
             seq: 0.into(),
+            recorded: Mutex::new(None),
         };
         fixture.register().await;
         fixture
@@ -118,20 +122,54 @@ impl Fixture {
     /// The node's full state.
     pub(crate) fn report(&self) -> Value {
         let seq = self.seq.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        node_report(
-            "box",
-            seq,
-            self.pools
-                .iter()
-                .map(|p| pool_report(p.id, &p.engine.base_url(), p.slots))
-                .collect(),
-        )
+        let recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let pool = |played: &PlayedPool| {
+            let mut pool = pool_report(played.id, &played.engine.base_url(), played.slots);
+            if let Some(operation) = recorded.as_ref().filter(|it| it["pool_id"] == played.id) {
+                pool["operation_generation"] = operation["generation"].clone();
+                pool["operation"] = json!({
+                    "operation_id": operation["operation_id"], "kind": operation["kind"],
+                    "state": "succeeded", "phase": "steady",
+                });
+            }
+            pool
+        };
+        node_report("box", seq, self.pools.iter().map(pool).collect())
+    }
+
+    /// What `acting` comes to while the node reports and records what it is told; nothing becomes of that.
+    pub(crate) async fn obeyed<T>(&self, acting: impl Future<Output = T>) -> T {
+        tokio::select! {
+            acted = acting => acted,
+            never = self.obey() => match never {},
+        }
+    }
+
+    async fn obey(&self) -> std::convert::Infallible {
+        let mut beats = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            beats.tick().await;
+            let report = self.report();
+            let mut answer = self.beat("/v1/workers/box/heartbeat", &report).await;
+            if answer.status == 404 {
+                answer = self.beat("/v1/workers/register", &report).await;
+            }
+            let told: Value = answer.json().unwrap();
+            if let Some(order) = told["pools"].as_array().and_then(|orders| orders.first()) {
+                let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+                *recorded = Some(order.clone());
+            }
+        }
+    }
+
+    async fn beat(&self, path: &str, report: &Value) -> Answer {
+        let call = Call::post_json(path, report);
+        self.call(self.token.iter().fold(call, |call, token| call.bearer(token)))
+            .await
     }
 
     pub(crate) async fn register(&self) {
-        let call = Call::post_json("/v1/workers/register", &self.report());
-        let call = self.token.iter().fold(call, |call, token| call.bearer(token));
-        let answer = self.call(call).await;
+        let answer = self.beat("/v1/workers/register", &self.report()).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 

@@ -131,6 +131,47 @@ fn of_artifacts() -> Vec<Case> {
     ]
 }
 
+/// Operations on pools: their node has to record them.
+pub(crate) fn of_pools() -> Vec<Case> {
+    let post = |name, path: &'static str, status, body: Value| {
+        Case::of(name, "POST", path, status)
+            .at(path.replace("{id}", "p"))
+            .with(&body)
+    };
+    let (drain, load) = ("/v1/pools/{id}/drain", "/v1/pools/{id}/load");
+    let (reload, unload) = ("/v1/pools/{id}/reload", "/v1/pools/{id}/unload");
+    vec![
+        post("a drain", drain, 202, json!({"deadline_ms": 1000})),
+        post(
+            "a drain of another age",
+            drain,
+            400,
+            json!({"deadline_ms": 86_400_001}),
+        ),
+        post("a load", load, 202, json!({})),
+        post(
+            "a load of a stranger",
+            load,
+            400,
+            json!({"model_ref": "stranger"}),
+        ),
+        post("an unload", unload, 202, json!({})),
+        post(
+            "a reload",
+            reload,
+            202,
+            json!({"new_model_ref": "file:/models/other.gguf"}),
+        ),
+        post("a reload of nothing", reload, 400, json!({})),
+        Case::of("no pool's drain", "POST", drain, 404)
+            .at("/v1/pools/nonesuch/drain".into())
+            .with(&json!({})),
+        // Nobody answers at the address that the node has given.
+        Case::of("logs", "GET", "/v1/pools/{id}/logs", 503).at("/v1/pools/p/logs".into()),
+        Case::of("logs of no pool", "GET", "/v1/pools/{id}/logs", 404).at("/v1/pools/nonesuch/logs".into()),
+    ]
+}
+
 fn of_the_fleet(report: &Value) -> Vec<Case> {
     let mut later = report.clone();
     later["seq"] = json!(report["seq"].as_u64().unwrap() + 1);

@@ -7,13 +7,12 @@ use std::process::Command;
 use test_harness_support::{binaries, schemathesis};
 
 use super::cases::TOKEN;
-use super::fixture::Fixture;
 
 /// Random requests for each operation, beside those of the examples and edge cases.
 const REQUESTS: &str = "10";
 const SEED: &str = "7";
 
-fn try_out(fixture: &Fixture, document: &str) {
+fn try_out(url: &str, document: &str) {
     let folder = binaries::workspace_root().join("contracts/openapi");
     let scratch = tempfile::tempdir().unwrap();
     let mut command = Command::new(schemathesis::executable().unwrap());
@@ -23,7 +22,7 @@ fn try_out(fixture: &Fixture, document: &str) {
         .arg(folder.join("schemathesis.toml"))
         .arg("run")
         .arg(folder.join(document))
-        .args(["--url", &fixture.daemon.base_url()])
+        .args(["--url", url])
         .args(["--header", &format!("Authorization: Bearer {TOKEN}")])
         .args(["--phases", "examples,coverage,fuzzing"])
         .args(["--max-examples", REQUESTS, "--seed", SEED])
@@ -43,8 +42,12 @@ fn try_out(fixture: &Fixture, document: &str) {
 // The scripted engine of the fixture answers meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn made_up_requests_get_answers_of_the_contract() {
-    let fixture = super::guarded().await;
+    // Nodes that are made up never record what they are told.
+    let config = "[orchestratord.nodes]\nstale_after_ms = 500\nheartbeat_interval_ms = 100\n";
+    let fixture = super::guarded_by(config).await;
     for document in ["data.yaml", "control.yaml"] {
-        tokio::task::block_in_place(|| try_out(&fixture, document));
+        let url = fixture.daemon.base_url();
+        let trying = tokio::task::spawn_blocking(move || try_out(&url, document));
+        fixture.obeyed(trying).await.unwrap();
     }
 }

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use api_types::Workload;
+use api_types::{ModelChoice, Workload};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
@@ -50,8 +50,6 @@ impl EngineMode {
 /// What distinguishes one pool's engines from another's.
 #[derive(Debug, Clone)]
 pub struct EngineSpec {
-    /// The name the engine reports for the model.
-    pub alias: String,
     /// GPU UUIDs, in the order the engine shall number them.
     pub devices: Vec<String>,
     /// What it shall do.
@@ -73,6 +71,8 @@ pub struct LaunchParams {
     pub program: PathBuf,
     /// The model file.
     pub model: PathBuf,
+    /// The name the engine reports for the model.
+    pub alias: String,
     /// The loopback port to listen on.
     pub port: u16,
     /// The file with the API key.
@@ -97,7 +97,7 @@ pub fn llama_server(spec: &EngineSpec, launch: &LaunchParams) -> EngineCommand {
     let mut args: Vec<OsString> = Vec::new();
     let mut option = |flag: &str, value: OsString| args.extend([OsString::from(flag), value]);
     option("-m", launch.model.clone().into());
-    option("-a", spec.alias.clone().into());
+    option("-a", launch.alias.clone().into());
     option("--host", LOOPBACK.to_string().into());
     option("--port", launch.port.to_string().into());
     option("--api-key-file", launch.key_file.clone().into());
@@ -126,12 +126,13 @@ pub fn llama_server(spec: &EngineSpec, launch: &LaunchParams) -> EngineCommand {
 /// What makes one engine another one: everything of its command but what changes from start to start. A running engine
 /// whose fingerprint is not the configured one any more is not taken over.
 #[must_use]
-pub fn fingerprint(spec: &EngineSpec, program: &Path, model: &str) -> String {
+pub fn fingerprint(spec: &EngineSpec, program: &Path, model: &ModelChoice) -> String {
     let command = llama_server(
         spec,
         &LaunchParams {
             program: program.to_owned(),
-            model: model.into(),
+            model: model.model_ref.as_str().into(),
+            alias: model.model_id.to_string(),
             port: 0,
             key_file: PathBuf::new(),
         },
@@ -196,11 +197,11 @@ fn environment(spec: &EngineSpec) -> Vec<(String, SecretString)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use api_types::ModelId;
     use proptest::prelude::*;
 
     fn spec() -> EngineSpec {
         EngineSpec {
-            alias: "tiny".into(),
             devices: vec!["GPU-a".into(), "GPU-b".into()],
             mode: EngineMode::Generate,
             slots: 3,
@@ -218,6 +219,7 @@ mod tests {
         LaunchParams {
             program: "/opt/llama-server".into(),
             model: "/models/tiny.gguf".into(),
+            alias: "tiny".into(),
             port: 40_001,
             key_file: "/state/key".into(),
         }
@@ -294,7 +296,13 @@ mod tests {
 
     #[test]
     fn another_setting_is_another_engine() {
-        let of = |spec: &EngineSpec, model: &str| fingerprint(spec, Path::new("/opt/llama-server"), model);
+        let of = |spec: &EngineSpec, model: &str| {
+            let model = ModelChoice {
+                model_ref: model.parse().unwrap(),
+                model_id: ModelId::new("tiny").unwrap(),
+            };
+            fingerprint(spec, Path::new("/opt/llama-server"), &model)
+        };
         let same = of(&spec(), "file:/m.gguf");
         assert_eq!(same, of(&spec(), "file:/m.gguf"));
         let mut other = spec();

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use url::Url;
 
-use super::command::{EngineMode, EngineSpec};
+use super::command::EngineMode;
 use super::listener::{Listener, who_listens};
 
 /// Engines listen here and nowhere else.
@@ -97,6 +97,15 @@ impl Clients {
     }
 }
 
+/// What an engine must show to be the one that was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// The name it reports for its model.
+    pub alias: String,
+    /// What it was started for.
+    pub mode: EngineMode,
+}
+
 /// The base URL of an engine on this host.
 #[must_use]
 pub fn endpoint_url(port: u16) -> String {
@@ -112,7 +121,7 @@ impl Prober {
         clients: &Clients,
         port: u16,
         group: u32,
-        spec: &EngineSpec,
+        expected: Expected,
         key: &SecretString,
     ) -> Result<Self, BuildError> {
         let base = Url::parse(&endpoint_url(port)).map_err(|_| BuildError::Address {
@@ -122,8 +131,8 @@ impl Prober {
         Ok(Self {
             endpoint: clients.quick.endpoint(base.clone(), Some(key))?,
             patient: clients.patient.endpoint(base, Some(key))?,
-            alias: spec.alias.clone(),
-            mode: spec.mode,
+            alias: expected.alias,
+            mode: expected.mode,
             port,
             group,
         })

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +12,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
+
+use crate::state_dir::write_whole;
 
 use super::watcher::identity;
 use super::{Digest, FileIdentity};
@@ -123,7 +125,7 @@ impl DigestCache {
                 files: known.clone(),
             }
         });
-        if let Err(error) = store(&self.file, &stored) {
+        if let Err(error) = write_whole(&self.file, &stored) {
             tracing::warn!(path = %self.file.display(), %error, "the digest cache cannot be written");
         }
         Ok(digest)
@@ -177,17 +179,6 @@ fn load(file: &Path) -> io::Result<BTreeMap<PathBuf, Entry>> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     Ok(stored.files)
-}
-
-/// All of it or nothing, even when the power fails.
-fn store(file: &Path, stored: &Stored) -> io::Result<()> {
-    let folder = file.parent().unwrap_or_else(|| Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-    serde_json::to_writer(&mut temporary, stored)?;
-    temporary.flush()?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(file)?;
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -186,6 +186,10 @@ fn look(location: &Location, role: Role) -> Presence {
     match location {
         Location::Path(path) => look_at(path, role).unwrap_or_else(Presence::Missing),
         Location::Unsupported(why) => Presence::Missing(why.clone()),
+        Location::Below { path, roots } => {
+            let inside = inside(path, roots).and_then(|path| look_at(&path, role));
+            inside.unwrap_or_else(Presence::Missing)
+        }
         Location::Search { name, folders } => {
             let mut found = folders
                 .iter()
@@ -194,6 +198,23 @@ fn look(location: &Location, role: Role) -> Presence {
                 .next()
                 .unwrap_or_else(|| Presence::Missing(format!("{} is in no folder of PATH", name.display())))
         }
+    }
+}
+
+/// The path without links, if it stays in one of the folders. What lies outside is not told from what is not there.
+fn inside(path: &Path, roots: &[PathBuf]) -> Result<PathBuf, String> {
+    let outside = || {
+        format!(
+            "{} is in no folder that models may be taken from (pool_managerd.model_dirs)",
+            path.display()
+        )
+    };
+    let real = path.canonicalize().map_err(|_error| outside())?;
+    let mut roots = roots.iter().filter_map(|root| root.canonicalize().ok());
+    if roots.any(|root| real.starts_with(root)) {
+        Ok(real)
+    } else {
+        Err(outside())
     }
 }
 
@@ -256,6 +277,33 @@ mod tests {
         let plain = Location::Path(plain);
         assert!(missing(look(&plain, Role::Engine)).contains("cannot be executed"));
         assert!(matches!(look(&plain, Role::Model), Presence::Present { .. }));
+    }
+
+    #[test]
+    fn no_path_and_no_link_leads_out_of_the_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let [root, elsewhere] = ["root", "elsewhere"].map(|name| folder.path().join(name));
+        for dir in [&root, &elsewhere] {
+            fs::create_dir(dir).unwrap();
+            fs::write(dir.join("m.gguf"), "x").unwrap();
+        }
+        std::os::unix::fs::symlink(elsewhere.join("m.gguf"), root.join("link.gguf")).unwrap();
+        std::os::unix::fs::symlink(root.join("m.gguf"), root.join("kept.gguf")).unwrap();
+        let seen = |path: PathBuf| {
+            let roots = vec![folder.path().join("absent"), root.clone()];
+            look(&Location::Below { path, roots }, Role::Model)
+        };
+        for inside in [root.join("m.gguf"), root.join("kept.gguf")] {
+            assert!(matches!(seen(inside), Presence::Present { path, .. } if path == root.join("m.gguf")));
+        }
+        for outside in [
+            elsewhere.join("m.gguf"),
+            root.join("link.gguf"),
+            root.join("../elsewhere/m.gguf"),
+            root.join("absent.gguf"),
+        ] {
+            assert!(missing(seen(outside)).contains("model_dirs"));
+        }
     }
 
     #[test]

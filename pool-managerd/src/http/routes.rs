@@ -70,7 +70,7 @@ pub(super) async fn pool(
     ApiPath(id): ApiPath<PoolId>,
 ) -> Result<Json<PoolReport>, ApiError> {
     let pool = known(&state, &id)?;
-    let mut report = state.pools.report_of(pool);
+    let mut report = pool.report();
     strip_keys(&mut report);
     Ok(Json(report))
 }

@@ -64,8 +64,8 @@ impl Actor {
     ) -> (Self, watch::Receiver<ReplicaView>) {
         let mut machine = match &options.legacy {
             Legacy::Running(record, _) => {
-                let inputs = record.inputs.clone();
-                Machine::taken_over(options.life, record.generation, inputs, Instant::now())
+                let started = (record.inputs.clone(), options.legacy_model.clone());
+                Machine::taken_over(options.life, record.generation, started, Instant::now())
             }
             other => Machine::new(options.life, other.generation()),
         };
@@ -108,7 +108,8 @@ impl Actor {
 
     fn take_over(&mut self) {
         if let Legacy::Running(record, key) = self.options.legacy.clone() {
-            self.story.taken_over();
+            self.story
+                .taken_over(self.machine.model().map(|model| &model.choice.model_id));
             self.attend(record.generation, key, Origin::Inherited(*record), None);
             self.publish();
         }
@@ -146,6 +147,7 @@ impl Actor {
             wish: Wish::Stop,
             drain: true,
             inputs: Inputs::default(),
+            model: None,
         })
     }
 
@@ -210,7 +212,8 @@ impl Actor {
             self.options.custody.log_files(forgotten).remove();
         }
         let inputs = self.machine.inputs().clone();
-        let weights = self.options.model_file.weights().unwrap_or(0);
+        let weights = self.machine.model().and_then(|model| model.file.weights());
+        let weights = weights.unwrap_or(0);
         self.attend(
             generation,
             new_key(),
@@ -229,12 +232,16 @@ impl Actor {
             self.options.custody.log_lines,
         ));
         let (send, news) = mpsc::channel(NEWS);
+        let model = self.machine.model();
+        let choice = model.map(|model| &model.choice);
         let stop = CancellationToken::new();
         let launch = Launch {
             spec: self.options.engine.clone(),
             // A file that vanished since the goal was set makes this start fail, with its name.
             program: self.options.binary.path().unwrap_or_default(),
-            model: self.options.model_file.path().unwrap_or_default(),
+            model: model.and_then(|model| model.file.path()).unwrap_or_default(),
+            alias: choice.map_or_else(String::new, |choice| choice.model_id.to_string()),
+            fingerprint: choice.map_or_else(String::new, |choice| self.options.fingerprint(choice)),
             origin,
             custody: Arc::clone(&self.options.custody),
             health_interval: self.options.health_interval,
@@ -293,7 +300,8 @@ impl Actor {
             self.metrics.loaded(took);
             self.view.send_modify(|view| view.loaded = Some(took));
         }
-        self.story.tell(before, after, took);
+        let model = self.machine.model().map(|model| &model.choice.model_id);
+        self.story.tell(model, before, after, took);
     }
 }
 

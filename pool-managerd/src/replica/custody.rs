@@ -30,8 +30,6 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct Custody {
     /// Its private folder: records, logs, keys, and the engine's working directory.
     pub dir: PathBuf,
-    /// Of what it would be started with.
-    pub fingerprint: String,
     /// Configured values that must not appear in any line of its output.
     pub secrets: Vec<SecretString>,
     /// How much of the output is kept.
@@ -42,6 +40,19 @@ pub struct Custody {
     pub grace: Duration,
     /// What all replicas share.
     pub node: NodeCustody,
+}
+
+/// What is recorded of one start, beside its command.
+#[derive(Debug, Clone)]
+pub struct StartOrder {
+    /// Of everything that makes this engine another one.
+    pub fingerprint: String,
+    /// The loopback port it listens on.
+    pub port: u16,
+    /// The files it uses.
+    pub inputs: Inputs,
+    /// What of its model has to be on GPUs at least, bytes.
+    pub weights: u64,
 }
 
 /// The part of it that is the same for all replicas of a node.
@@ -72,14 +83,7 @@ impl Custody {
 
     /// The orders for one start. Makes its control group.
     #[must_use]
-    pub fn orders(
-        &self,
-        command: EngineCommand,
-        port: u16,
-        inputs: Inputs,
-        weights: u64,
-        output: &Output,
-    ) -> Orders {
+    pub fn orders(&self, command: EngineCommand, start: StartOrder, output: &Output) -> Orders {
         let own = std::iter::once(output.key()).chain(&self.secrets);
         let secrets = own.map(|secret| secret.expose_secret().to_owned());
         let env = command.env.into_iter();
@@ -99,10 +103,10 @@ impl Custody {
                 boot_id: self.node.boot_id.clone(),
                 generation: output.generation(),
                 start: self.node.start(),
-                fingerprint: self.fingerprint.clone(),
-                port,
-                inputs,
-                weights,
+                fingerprint: start.fingerprint,
+                port: start.port,
+                inputs: start.inputs,
+                weights: start.weights,
                 started_unix_ms: wall::unix_ms(),
                 shim: None,
                 engine: None,
@@ -173,13 +177,14 @@ impl Inheritance {
         }
     }
 
-    /// What there is of a replica; its engine is taken when it runs and is the one that would be started now.
-    pub fn take(&mut self, custody: &Custody) -> Legacy {
+    /// What there is of a replica; its engine is taken when it runs and is the one that would be started now, which
+    /// `wanted` is the fingerprint of.
+    pub fn take(&mut self, custody: &Custody, wanted: Option<&str>) -> Legacy {
         let Some(record) = read_record(&custody.dir) else {
             return Legacy::Nothing;
         };
         let generation = record.generation;
-        let wanted = record.fingerprint == custody.fingerprint && record.engine.is_some();
+        let wanted = wanted == Some(record.fingerprint.as_str()) && record.engine.is_some();
         // Without its key the engine is of no use.
         let key = read_key(&custody.key_file(generation));
         match key {

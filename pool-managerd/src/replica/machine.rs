@@ -5,6 +5,7 @@
 //! Level-triggered: a [`Goal`] says what shall be, and [`Machine::on`] works out the next step from where
 //! things are, so that a repeated, lost or late goal does no harm.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api_types::pool::{ReplicaState, UnreadyCause};
@@ -14,6 +15,7 @@ use super::budget::{RestartBudget, RestartPolicy, Verdict};
 use crate::engine::ending::Ending;
 use crate::engine::probe::{EngineFacts, Look};
 use crate::facts::Inputs;
+use crate::models::ServedModel;
 use crate::trouble::{Meanwhile, Unready, cure, meanwhile};
 
 /// How a replica lives.
@@ -34,6 +36,8 @@ pub struct Goal {
     pub drain: bool,
     /// What a start would use; a replica that failed tries again when this changes.
     pub inputs: Inputs,
+    /// What is to be served. An engine of another model is ended first.
+    pub model: Option<Arc<ServedModel>>,
 }
 
 /// Whether an engine shall run.
@@ -115,6 +119,7 @@ pub struct Machine {
     goal: Goal,
     generation: u64,
     started_with: Inputs,
+    started_model: Option<Arc<ServedModel>>,
     budget: RestartBudget,
     facts: Option<EngineFacts>,
     failure: Option<Failure>,
@@ -163,9 +168,11 @@ impl Machine {
                 wish,
                 drain: false,
                 inputs: Inputs::default(),
+                model: None,
             },
             generation,
             started_with: Inputs::default(),
+            started_model: None,
             budget: RestartBudget::new(policy.restart),
             facts: None,
             failure: None,
@@ -175,9 +182,15 @@ impl Machine {
     /// A replica whose latest start still runs, taken over from an earlier run of the daemon. It has to show that it
     /// serves like any other.
     #[must_use]
-    pub fn taken_over(policy: LifePolicy, generation: u64, started_with: Inputs, now: Instant) -> Self {
+    pub fn taken_over(
+        policy: LifePolicy,
+        generation: u64,
+        started: (Inputs, Option<Arc<ServedModel>>),
+        now: Instant,
+    ) -> Self {
         let mut machine = Self::new(policy, generation);
-        machine.started_with = started_with;
+        machine.goal.model.clone_from(&started.1);
+        (machine.started_with, machine.started_model) = started;
         machine.phase = Phase::Starting {
             deadline: now + policy.load_deadline,
         };
@@ -210,6 +223,12 @@ impl Machine {
     #[must_use]
     pub const fn inputs(&self) -> &Inputs {
         &self.started_with
+    }
+
+    /// Which model the latest start serves, or is to serve.
+    #[must_use]
+    pub const fn model(&self) -> Option<&Arc<ServedModel>> {
+        self.started_model.as_ref()
     }
 
     /// When [`Event::Timer`] is due.
@@ -399,6 +418,12 @@ impl Machine {
                 self.phase = Phase::Stopping(None);
                 Some(Action::Terminate)
             }
+            (Phase::Starting { .. } | Phase::Loading { .. } | Phase::Ready, _)
+                if self.started_model != self.goal.model =>
+            {
+                self.phase = Phase::Stopping(None);
+                Some(Action::Terminate)
+            }
             (Phase::Starting { .. } | Phase::Loading { .. } | Phase::Ready, Wish::Blocked(why))
                 if meanwhile(why.cause) == Meanwhile::Ends =>
             {
@@ -431,6 +456,7 @@ impl Machine {
     fn start(&mut self, now: Instant) -> Action {
         self.generation += 1;
         self.started_with = self.goal.inputs.clone();
+        self.started_model.clone_from(&self.goal.model);
         let deadline = now + self.policy.load_deadline;
         self.phase = Phase::Starting { deadline };
         Action::Start(self.generation)

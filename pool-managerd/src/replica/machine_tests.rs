@@ -32,6 +32,7 @@ fn goal(wish: Wish) -> Event {
         wish,
         drain: false,
         inputs: inputs(1),
+        model: None,
     })
 }
 
@@ -180,6 +181,7 @@ fn the_budget_ends_in_failed_with_the_last_lines_until_a_file_changes() {
         wish: Wish::Run,
         drain: false,
         inputs: inputs(2),
+        model: None,
     };
     assert_eq!(life.on(Event::Goal(replaced)), Some(Action::Start(5)));
     assert_eq!(life.status().restarts, 0);
@@ -259,6 +261,7 @@ fn drain_refuses_work_and_keeps_the_engine() {
         wish: Wish::Run,
         drain: true,
         inputs: inputs(1),
+        model: None,
     };
     assert_eq!(life.on(Event::Goal(drain)), None);
     assert_eq!(
@@ -359,7 +362,7 @@ proptest! {
                 Step::Run | Step::Drain => {
                     wish = Wish::Run;
                     let drain = matches!(step, Step::Drain);
-                    life.on(Event::Goal(Goal { wish: Wish::Run, drain, inputs: inputs(1) }))
+                    life.on(Event::Goal(Goal { wish: Wish::Run, drain, inputs: inputs(1), model: None }))
                 }
                 Step::Block => { wish = blocked(UnreadyCause::DeviceMissing); life.on(goal(wish.clone())) }
                 Step::Stop => { wish = Wish::Stop; life.on(goal(Wish::Stop)) }

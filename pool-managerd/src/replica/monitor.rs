@@ -17,13 +17,13 @@ use super::watching::{Subject, Watch};
 use crate::engine::command::{EngineSpec, LaunchParams, llama_server};
 use crate::engine::ending::{self, EVIDENCE_LINES, Ending};
 use crate::engine::output::Output;
-use crate::engine::probe::{Clients, LOOPBACK, Look, Prober};
+use crate::engine::probe::{Clients, Expected, LOOPBACK, Look, Prober};
 use crate::engine::process::EngineProcess;
 use crate::engine::shim::{Exit, Record};
 use crate::facts::Inputs;
 use crate::gpu::GpuWatch;
 use crate::gpu::residency::Claim;
-use crate::replica::custody::Custody;
+use crate::replica::custody::{Custody, StartOrder};
 use crate::state_dir::write_key;
 use crate::trouble::Unready;
 
@@ -32,6 +32,10 @@ pub(super) struct Launch {
     pub spec: EngineSpec,
     pub program: PathBuf,
     pub model: PathBuf,
+    /// The name clients use for the model.
+    pub alias: String,
+    /// Of everything that makes this engine another one.
+    pub fingerprint: String,
     pub origin: Origin,
     pub custody: Arc<Custody>,
     pub health_interval: Duration,
@@ -94,6 +98,13 @@ impl Launch {
         self.custody.key_file(self.output.generation())
     }
 
+    fn expected(&self) -> Expected {
+        Expected {
+            alias: self.alias.clone(),
+            mode: self.spec.mode,
+        }
+    }
+
     fn subject(&self, prober: Prober, group: u32, record: &Record) -> Subject {
         Subject {
             prober,
@@ -117,11 +128,18 @@ impl Launch {
         let params = LaunchParams {
             program: self.program.clone(),
             model: self.model.clone(),
+            alias: self.alias.clone(),
             port,
             key_file,
         };
         let command = llama_server(&self.spec, &params);
-        let orders = self.custody.orders(command, port, inputs, weights, &self.output);
+        let start = StartOrder {
+            fingerprint: self.fingerprint.clone(),
+            port,
+            inputs,
+            weights,
+        };
+        let orders = self.custody.orders(command, start, &self.output);
         EngineProcess::spawn(&self.custody.dir, &orders)
     }
 }
@@ -182,7 +200,7 @@ async fn supervise(
     let record = process.record().clone();
     let watching = async {
         tell(news, News::Started(Process { pid, port })).await;
-        match Prober::new(&launch.clients, port, pid, &launch.spec, launch.output.key()) {
+        match Prober::new(&launch.clients, port, pid, launch.expected(), launch.output.key()) {
             Ok(prober) => {
                 Watch::new(launch.subject(prober, pid, &record), news.clone())
                     .run()

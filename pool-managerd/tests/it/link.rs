@@ -3,21 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use api_types::link::DesiredPool;
-use api_types::pool::{ReplicaState, UnreadyCause};
-use api_types::{ErrorCode, PoolId};
+use api_types::ErrorCode;
+use api_types::pool::ReplicaState;
 use test_harness_support::wait::{Look, wait_for};
 
 use crate::orchestrator::{Answer, Kind};
 use crate::rig::{LIMIT, Rig, kill};
-
-fn drain(generation: u64, drain: bool) -> Result<Answer> {
-    Ok(Answer::Accept(vec![DesiredPool {
-        pool_id: PoolId::new("p")?,
-        generation,
-        drain,
-    }]))
-}
 
 #[tokio::test]
 async fn registers_once_then_reports_in_order_with_the_token() -> Result<()> {
@@ -136,38 +127,6 @@ async fn an_orchestrator_in_trouble_stops_no_engine() -> Result<()> {
     node.until_logged("engines keep running").await?;
     rig.orchestrator.answer(Answer::Accept(Vec::new()));
     node.until_logged("answers again").await?;
-    assert_eq!(node.until_ready(1).await?.pid, engine);
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_wish_to_drain_is_followed_and_lifted() -> Result<()> {
-    let rig = Rig::new().await?;
-    let node = rig.start().await?;
-    let engine = node.until_ready(1).await?.pid;
-    rig.orchestrator.answer(drain(2, true)?);
-    let pool = node
-        .until("the drain", |pool| pool.cause == Some(UnreadyCause::Draining))
-        .await?;
-    assert_eq!(pool.replicas[0].state, ReplicaState::Draining);
-    assert_eq!(
-        (pool.cause, pool.replicas[0].pid),
-        (Some(UnreadyCause::Draining), engine)
-    );
-    // An older wish is a late one.
-    rig.orchestrator.answer(drain(1, false)?);
-    let seen = rig.orchestrator.received().len();
-    wait_for("two more reports", LIMIT, || async {
-        let now = rig.orchestrator.received().len();
-        if now > seen + 2 {
-            Look::Ready(())
-        } else {
-            Look::NotYet(now)
-        }
-    })
-    .await?;
-    assert!(node.pool().await?.draining);
-    rig.orchestrator.answer(drain(3, false)?);
     assert_eq!(node.until_ready(1).await?.pid, engine);
     Ok(())
 }

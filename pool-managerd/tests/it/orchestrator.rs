@@ -1,15 +1,18 @@
 //! The orchestrator's end of the link: records every report, answers as it is told.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
-use api_types::link::{DesiredPool, DesiredState, NodeReport};
+use api_types::link::{DesiredState, NodeReport, ReplicaLeases};
+use api_types::operation::DesiredPool;
 use api_types::{ErrorBody, ErrorCode};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use http::{StatusCode, header};
+use test_harness_support::wait::{Look, wait_for};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
@@ -39,6 +42,7 @@ pub(crate) struct Received {
 struct Book {
     answer: Answer,
     heartbeat_ms: u64,
+    leases: Vec<ReplicaLeases>,
     registered: bool,
     received: Vec<Received>,
 }
@@ -59,6 +63,7 @@ impl Orchestrator {
         let book = Book {
             answer: Answer::Accept(Vec::new()),
             heartbeat_ms: HEARTBEAT_MS,
+            leases: Vec::new(),
             registered: false,
             received: Vec::new(),
         };
@@ -86,6 +91,25 @@ impl Orchestrator {
     /// How often the node shall report.
     pub(crate) fn heartbeat_every(&self, ms: u64) {
         self.book().heartbeat_ms = ms;
+    }
+
+    /// What it tells of running tasks.
+    pub(crate) fn lease(&self, leases: Vec<ReplicaLeases>) {
+        self.book().leases = leases;
+    }
+
+    /// Waits for so many more reports.
+    pub(crate) async fn reports(&self, more: usize, limit: Duration) -> Result<()> {
+        let seen = self.received().len();
+        let enough = wait_for("more reports", limit, || async {
+            let now = self.received().len();
+            if now >= seen + more {
+                Look::Ready(())
+            } else {
+                Look::NotYet(now)
+            }
+        });
+        Ok(enough.await?)
     }
 
     /// As after a restart: every node is unknown.
@@ -126,6 +150,7 @@ impl Orchestrator {
                     heartbeat_interval_ms: book.heartbeat_ms,
                     stale_after_ms: 10 * book.heartbeat_ms,
                     pools,
+                    leases: book.leases.clone(),
                 })
                 .into_response()
             }

@@ -4,8 +4,8 @@ use anyhow::Result;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use pool_managerd::engine::command::{EngineMode, EngineSpec};
-use pool_managerd::engine::probe::{Clients, Look, Prober};
+use pool_managerd::engine::command::EngineMode;
+use pool_managerd::engine::probe::{Clients, Expected, Look, Prober};
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -34,16 +34,11 @@ fn prober(port: u16, group: u32, alias: &str) -> Result<Prober> {
 
 fn prober_of(port: u16, group: u32, alias: &str, mode: EngineMode) -> Result<Prober> {
     let key = SecretString::from("any-key");
-    let spec = EngineSpec {
+    let expected = Expected {
         alias: alias.to_owned(),
-        devices: Vec::new(),
         mode,
-        slots: 1,
-        ctx: 512,
-        extra_args: Vec::new(),
-        env: Vec::new(),
     };
-    Ok(Prober::new(&Clients::new()?, port, group, &spec, &key)?)
+    Ok(Prober::new(&Clients::new()?, port, group, expected, &key)?)
 }
 
 /// ORCH-3526: an engine that was not started for the pool's workload is not ready.

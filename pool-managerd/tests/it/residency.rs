@@ -161,7 +161,10 @@ async fn a_model_that_does_not_fit_beside_others_waits_until_it_does() -> Result
         .await?;
     assert_eq!(pool.replicas[0].generation, 0, "an engine was started to fail");
     let hint = pool.hint.unwrap_or_default();
-    assert!(hint.contains("weights are") && hint.contains(GPUS[0]), "{hint}");
+    assert!(
+        hint.contains("the model needs") && hint.contains(GPUS[0]),
+        "{hint}"
+    );
     rig.nvml
         .update(|driver| driver.gpus[0].memory.used_by_others = 0)?;
     node.until_ready(1).await?;

@@ -93,6 +93,8 @@ pub struct PoolPlan {
     pub ctx: u32,
     /// What its scripted engine does.
     pub script: Script,
+    /// More models that it can serve, by name; each is a file of its own.
+    pub more_models: Vec<String>,
     /// Further lines of its table in the configuration.
     pub extra: String,
 }
@@ -107,8 +109,23 @@ impl PoolPlan {
             slots,
             ctx: 1024,
             script: Script::default(),
+            more_models: Vec::new(),
             extra: String::new(),
         }
+    }
+
+    /// One more model that it can serve.
+    #[must_use]
+    pub fn more_model(mut self, name: &str) -> Self {
+        self.more_models.push(name.to_owned());
+        self
+    }
+
+    /// More lines of its table in the configuration.
+    #[must_use]
+    pub fn extra(mut self, lines: &str) -> Self {
+        self.extra.push_str(lines);
+        self
     }
 
     /// Another script.
@@ -274,6 +291,26 @@ impl System {
         self.folder.path()
     }
 
+    /// The reference of the file of a model by its name.
+    #[must_use]
+    pub fn model_ref(&self, name: &str) -> String {
+        format!("file:{}", model_file(self.folder.path(), name).display())
+    }
+
+    /// Starts a pool's engines with another script from their next start on.
+    ///
+    /// # Errors
+    /// [`SystemError::File`].
+    pub fn rescript(&self, pool: &str, script: &Script) -> Result<(), SystemError> {
+        let failed = |source| SystemError::File {
+            folder: self.folder.path().to_owned(),
+            source,
+        };
+        let script = serde_json::to_vec(script).map_err(|error| failed(error.into()))?;
+        let file = self.folder.path().join(format!("{pool}.script.json"));
+        fs::write(file, script).map_err(failed)
+    }
+
     /// The configuration file that both daemons read.
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
@@ -425,7 +462,7 @@ fn prepare(plan: &Plan, folder: &Path) -> Result<FakeNvml, SystemError> {
         source,
     };
     let gpus = FakeNvml::reference_box(gpus_file(folder)).map_err(failed)?;
-    TinyModel::default().write(&model_file(folder)).map_err(failed)?;
+    write_models(plan, folder).map_err(failed)?;
     for pool in &plan.pools {
         let script = serde_json::to_vec(&pool.script).map_err(|error| failed(error.into()))?;
         fs::write(script_file(folder, pool), script).map_err(failed)?;
@@ -433,6 +470,20 @@ fn prepare(plan: &Plan, folder: &Path) -> Result<FakeNvml, SystemError> {
     let config = configuration(plan, folder)?;
     fs::write(config_file(folder), config).map_err(failed)?;
     Ok(gpus)
+}
+
+/// Every model that a pool names is a file of its own.
+fn write_models(plan: &Plan, folder: &Path) -> io::Result<()> {
+    TinyModel::default().write(&model_file(folder, MODEL))?;
+    let more = plan.pools.iter().flat_map(|pool| &pool.more_models);
+    for (seed, name) in (2..).zip(more) {
+        let model = TinyModel {
+            seed,
+            ..TinyModel::default()
+        };
+        model.write(&model_file(folder, name))?;
+    }
+    Ok(())
 }
 
 fn gpus_file(folder: &Path) -> PathBuf {
@@ -446,7 +497,7 @@ fn configuration(plan: &Plan, folder: &Path) -> Result<String, SystemError> {
         EngineChoice::Real(path) => path.clone(),
     };
     let mut text = format!(
-        "{}\n[pool_managerd]\ngpu_lock_dir = {:?}\nkeep_engines = {}\n",
+        "{}\n[pool_managerd]\ngpu_lock_dir = {:?}\nmodel_dirs = [{folder:?}]\nkeep_engines = {}\n",
         plan.config,
         folder.join("gpu-locks"),
         plan.keep_engines
@@ -455,9 +506,9 @@ fn configuration(plan: &Plan, folder: &Path) -> Result<String, SystemError> {
         let table = format!(
             "\n[[pool_managerd.pools]]\nid = {:?}\nengine = \"llamacpp\"\nmodel = \"file:{}\"\nmodel_id = {MODEL:?}\n\
              devices = [{:?}]\nslots = {}\nctx = {}\nbinary = {:?}\nhealth_interval_ms = 200\n\
-             env = {{ SCRIPTED_ENGINE_SCRIPT = {:?}, {} = {:?} }}\n{}\n",
+             env = {{ SCRIPTED_ENGINE_SCRIPT = {:?}, {} = {:?} }}\nmodels = [{}]\n{}\n",
             pool.id,
-            model_file(folder).display(),
+            model_file(folder, MODEL).display(),
             gpus.get(pool.gpu).map_or("", |gpu| gpu.uuid.as_str()),
             pool.slots,
             pool.ctx,
@@ -465,6 +516,7 @@ fn configuration(plan: &Plan, folder: &Path) -> Result<String, SystemError> {
             script_file(folder, pool),
             fake_nvml::FILE_VARIABLE,
             gpus_file(folder),
+            more_models(folder, pool),
             pool.extra,
         );
         // Writing to a string cannot fail.
@@ -518,8 +570,17 @@ fn config_file(folder: &Path) -> PathBuf {
     folder.join("config.toml")
 }
 
-fn model_file(folder: &Path) -> PathBuf {
-    folder.join("tiny.gguf")
+fn model_file(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.gguf"))
+}
+
+/// The pool's `models`.
+fn more_models(folder: &Path, pool: &PoolPlan) -> String {
+    let each = pool.more_models.iter().map(|name| {
+        let file = model_file(folder, name);
+        format!("{{ model = \"file:{}\", model_id = {name:?} }}", file.display())
+    });
+    each.collect::<Vec<_>>().join(", ")
 }
 
 fn script_file(folder: &Path, pool: &PoolPlan) -> PathBuf {

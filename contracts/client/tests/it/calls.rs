@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api_types::link::{EngineLogQuery, NodeReport};
+use api_types::operation::OperationKind;
 use api_types::{NodeId, PoolId, ReplicaId, SessionId, TaskId, TaskQuery, TaskRequest, TaskState};
 use llama_orch_client::{Budgets, ClientError, NodeClient, Timeouts};
 use serde_json::json;
@@ -187,7 +188,7 @@ async fn a_node_registers_and_reports() -> anyhow::Result<()> {
     }))?;
     let desired = json!({
         "heartbeat_interval_ms": 500, "stale_after_ms": 2000,
-        "pools": [{"pool_id": "gpu0", "generation": 3, "drain": true}]
+        "pools": [{"pool_id": "gpu0", "generation": 3, "operation_id": Uuid::from_u128(2), "kind": "drain", "deadline_ms": 0}]
     });
     let serve = async {
         for line in ["POST /v1/workers/register", "POST /v1/workers/box/heartbeat"] {
@@ -202,7 +203,7 @@ async fn a_node_registers_and_reports() -> anyhow::Result<()> {
         let first = client.register(&report).await?;
         let second = client.heartbeat(&report.node_id, &report).await?;
         assert_eq!(first, second);
-        assert!(first.pools[0].drain);
+        assert_eq!(first.pools[0].kind, OperationKind::Drain);
         Ok::<_, ClientError>(())
     };
     let (called, served) = tokio::join!(call, serve);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use api_types::link::NodeReport;
-use api_types::pool::{PoolReport, ReplicaReport, ReplicaState};
+use api_types::pool::{PoolReport, ReplicaReport, ReplicaState, Residency};
 use api_types::{EngineKind, Workload};
 use uuid::Uuid;
 
@@ -48,6 +48,11 @@ fn pool(engine: SocketAddr, slots: u32) -> Result<PoolReport> {
         deterministic: false,
         generation: 1,
         draining: false,
+        unloaded: false,
+        models: Vec::new(),
+        residency: Residency::default(),
+        operation_generation: 0,
+        operation: None,
         replicas: vec![replica(engine, slots)?],
         cause: None,
         hint: None,
