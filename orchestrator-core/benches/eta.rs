@@ -68,6 +68,7 @@ fn view(n: u32) -> PoolView {
         predicted_free_ms: None,
         decode_mtps: None,
         vram_free_bytes: None,
+        loadable: Vec::new(),
     }
 }
 

@@ -37,6 +37,7 @@ fn pool(n: u32, models: u32) -> PoolView {
         predicted_free_ms: Some(u64::from(n) * 100),
         decode_mtps: Some(30_000 + u64::from(n % 3) * 10_000),
         vram_free_bytes: Some(u64::from(n) << 30),
+        loadable: Vec::new(),
     }
 }
 

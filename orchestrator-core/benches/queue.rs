@@ -55,6 +55,7 @@ fn pool(n: u32, slots_free: u32) -> PoolView {
         predicted_free_ms: None,
         decode_mtps: None,
         vram_free_bytes: None,
+        loadable: Vec::new(),
     }
 }
 

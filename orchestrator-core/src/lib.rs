@@ -10,5 +10,6 @@ pub mod eta;
 pub mod policy;
 pub mod queue;
 pub mod rate;
+pub mod residency;
 pub mod session;
 pub mod task;

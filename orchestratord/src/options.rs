@@ -50,6 +50,8 @@ pub fn dispatcher(config: &Config) -> Options {
             .pool_capacity
             .map_or_else(|| own.queue.capacity.get(), Count::get),
         stranded_max_wait: own.queue.stranded_max_wait_ms.duration(),
+        swap_after: own.queue.swap_after_ms.duration(),
+        swap_drain: own.queue.swap_drain_ms.duration(),
         log: LogOptions {
             reader_lag_cap: own.sse.channel_cap.get() as u64,
             microbatch: own.sse.microbatch,

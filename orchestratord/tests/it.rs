@@ -24,6 +24,8 @@ mod cancel_races;
 mod crash_cycles;
 #[path = "it/deadline.rs"]
 mod deadline;
+#[path = "it/demand.rs"]
+mod demand;
 #[path = "it/eta.rs"]
 mod eta;
 #[path = "it/explain.rs"]

@@ -296,7 +296,7 @@ mod tests {
                 weighing(Some(101)),
                 present(),
                 UnreadyCause::VramInsufficient,
-                "weights are 101 bytes, and 100 are free on GPU-a (GPU-a: process 17 holds 5 bytes)",
+                "model needs 101 bytes, and 100 are free on GPU-a (GPU-a: process 17 holds 5 bytes)",
             ),
         ];
         for (state, model, engine, cause, words) in cases {

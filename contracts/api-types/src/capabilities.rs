@@ -32,8 +32,11 @@ pub struct PoolCapability {
     /// The engine's build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine_version: Option<String>,
-    /// The model it serves.
+    /// The model it serves, or served last.
     pub model_id: ModelId,
+    /// The models that it loads when a task asks for them; `model_id` among them while nothing is loaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loadable_models: Vec<ModelId>,
     /// Context per slot, tokens.
     pub ctx_max: u32,
     /// Most tokens one task may generate, where limited below the context.

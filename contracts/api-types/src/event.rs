@@ -142,6 +142,12 @@ pub struct MetricsEvent {
     pub on_time_probability: Option<f64>,
     /// Whether a cached prefix of the session was available.
     pub kv_warmth: bool,
+    /// While loading: what of the model is on the GPUs already, bytes, as far as the driver tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loaded_bytes: Option<u64>,
+    /// While loading: what of it will be there at least, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_bytes: Option<u64>,
     /// The pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_id: Option<PoolId>,

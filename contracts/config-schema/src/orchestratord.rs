@@ -131,6 +131,11 @@ pub struct Queue {
     /// How long a waiting task waits for a pool to come back when none can serve it any more, ms.
     /// Then it ends with an error. Default 2 min: a node restarts and loads a large model.
     pub stranded_max_wait_ms: Ms<0, 120_000, 86_400_000>,
+    /// How long a task waits at most for a model that a pool can load, while other tasks keep the pool's present model in
+    /// use, ms. Then the pool takes no more of those and loads it. Default 30 s.
+    pub swap_after_ms: Ms<0, 30_000, 86_400_000>,
+    /// How long tasks that run then may go on, ms. Default 60 s.
+    pub swap_drain_ms: Ms<0, 60_000, 86_400_000>,
     /// What a full queue does. Default `reject`.
     pub policy: QueuePolicy,
     /// A batch task that has waited this long goes before interactive ones, ms. Default 10 min.

@@ -204,7 +204,8 @@ impl Feasible {
 fn feasible_pools(spec: &JobSpec, views: &[PoolView]) -> Vec<usize> {
     let works = |view: &PoolView| matches!(view.readiness, Readiness::Ready | Readiness::Starting);
     let mut pools: Vec<usize> = (0..views.len())
-        .filter(|&pool| works(&views[pool]) && could_serve(spec, &views[pool]))
+        .filter(|&pool| works(&views[pool]) && views[pool].serves(&spec.needs.model_ref))
+        .filter(|&pool| could_serve(spec, &views[pool]))
         .collect();
     let placement = &spec.needs.placement;
     pools.sort_by_key(|&pool| preference(placement, &views[pool]));

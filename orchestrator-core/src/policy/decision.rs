@@ -83,13 +83,15 @@ impl Outcome {
 }
 
 /// What a task waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitReason {
     /// Every slot of the ready feasible pools is leased.
     Busy,
-    /// No feasible pool is ready; at least one is starting.
+    /// The pool is starting, and no feasible one is sooner.
     Starting,
+    /// The pool has to load the model, and no feasible one is sooner.
+    Loadable,
 }
 
 /// How a decision was reached.

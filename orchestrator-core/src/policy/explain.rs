@@ -92,6 +92,7 @@ fn waiting(input: &PlacementInput<'_>, chosen: &PoolId, because: WaitReason) -> 
         (WaitReason::Busy, Some(ms)) => format!("a slot frees there in about {} s", tenths(ms, 1000)),
         (WaitReason::Busy, None) => "every slot that could serve it is taken".into(),
         (WaitReason::Starting, Some(ms)) => format!("it is ready in about {} s", tenths(ms, 1000)),
+        (WaitReason::Loadable, _) => "it has to load the model first".into(),
         (WaitReason::Starting, None) => "no pool that could serve it is ready yet".into(),
     }
 }

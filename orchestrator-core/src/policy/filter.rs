@@ -12,7 +12,7 @@ use super::pool::{PoolView, Readiness};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Filter {
-    /// It serves the model.
+    /// It serves the model, or can load it.
     Model,
     /// It runs the asked engine.
     Engine,
@@ -87,7 +87,7 @@ impl Filter {
             return true;
         }
         match self {
-            Self::Model => pool.serves(&needs.model_ref),
+            Self::Model => pool.offers(&needs.model_ref),
             Self::Engine => needs.engine == Some(pool.engine),
             Self::Workload => pool.workloads.contains(&needs.workload),
             Self::Context => job.ctx_tokens <= pool.ctx_max,

@@ -17,10 +17,10 @@
 //! # Score, in order
 //! | field | better | because |
 //! |---|---|---|
-//! | `availability` | a free slot, then a busy pool, then one that is still starting | a task never waits while a feasible ready slot is free (ORCH-3254) |
+//! | `availability` | a free slot | a task never waits while a feasible ready slot is free (ORCH-3254) |
 //! | `override_rank` | preferred in the given order, then unnamed, then avoided | the request knows what it wants; with fallback it does not wait for it |
 //! | `session_warmth` | the pool that served the session last | its KV cache still holds the prefix: no prefill |
-//! | `predicted_start` | earlier | among busy pools the one that frees first |
+//! | `predicted_start` | earlier; where it is unknown a busy pool, then one that starts, then one that has to load the model | the pool that frees first, or a load where that is sooner than any wait (REQ-MODEL-SWAP-COST) |
 //! | `decode_speed` | the faster band, unmeasured first | a person reads at decode speed; within a band of a quarter octave the difference is noise; an unmeasured pool is tried once, else it would never be measured |
 //! | `load` | the smaller used share of slots | slots of one engine share its speed |
 //! | `free_vram` | more | room for longer contexts, and a good neighbour to other programs |
@@ -41,7 +41,7 @@ pub use decision::{DecisionLog, FilterApplied, Outcome, PlacementDecision, Place
 pub use explain::{MAX_SENTENCE, explain};
 pub use filter::Filter;
 pub use job::{JobSpec, Requirements};
-pub use pool::{NoFreeSlot, PoolView, Readiness, Snapshot};
+pub use pool::{Loadable, NoFreeSlot, PoolView, Readiness, Snapshot};
 pub use record::{DecisionRecord, Replay, Stage, Verdict, verdicts};
 pub use refusal::{Infeasible, Refusal, Refused, Why};
 pub use score::ScoreField;
@@ -49,11 +49,11 @@ pub use score::ScoreField;
 use api_types::PlacementMode;
 
 use filter::FilterCounts;
-use score::{Availability, Score};
+use score::Score;
 
 /// Counts changes of the rules above. Part of every log and of any cache key: a decision made
 /// under other rules may replay differently.
-pub const POLICY_VERSION: u16 = 1;
+pub const POLICY_VERSION: u16 = 2;
 
 /// Chooses a pool for one task.
 #[must_use]
@@ -89,7 +89,7 @@ pub fn decide(input: &PlacementInput<'_>) -> PlacementDecision {
 /// slot. [`decide`] places a task exactly if this holds for some pool.
 #[must_use]
 pub fn can_start_now(job: &JobSpec, pool: &PoolView) -> bool {
-    pool.has_free_slot() && Filter::first_failed(job, pool).is_none()
+    pool.has_free_slot() && pool.serves(&job.needs.model_ref) && Filter::first_failed(job, pool).is_none()
 }
 
 /// Whether the pool could ever serve the task, whatever its condition now. Tasks that share such
@@ -101,10 +101,8 @@ pub fn could_serve(job: &JobSpec, pool: &PoolView) -> bool {
 
 fn outcome_of(winner: &Score<'_>) -> Outcome {
     let pool_id = winner.pool_id.clone();
-    let because = match winner.availability {
-        Availability::Free => return Outcome::Placed { pool_id },
-        Availability::Busy => WaitReason::Busy,
-        Availability::Starting => WaitReason::Starting,
-    };
-    Outcome::Wait { pool_id, because }
+    match winner.start.waits {
+        None => Outcome::Placed { pool_id },
+        Some(because) => Outcome::Wait { pool_id, because },
+    }
 }

@@ -74,6 +74,27 @@ pub struct PoolView {
     /// GPU memory nobody uses, bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vram_free_bytes: Option<u64>,
+    /// Models it can load in place of the present one; the present one too, where nothing is loaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loadable: Vec<Loadable>,
+}
+
+/// A model that a pool can load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Loadable {
+    /// The name clients use.
+    pub model_id: ModelId,
+    /// Where it is.
+    pub model_ref: ModelRef,
+    /// How long a load of it takes, ms; absent until measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_ms: Option<u64>,
+}
+
+impl Loadable {
+    fn is(&self, model: &ModelRef) -> bool {
+        self.model_id.as_str() == model.as_str() || &self.model_ref == model
+    }
 }
 
 impl PoolView {
@@ -88,6 +109,20 @@ impl PoolView {
     pub fn serves(&self, model: &ModelRef) -> bool {
         // A served name is a reference of its own kind: one word, compared as text.
         self.model_id.as_str() == model.as_str() || &self.model_ref == model
+    }
+
+    /// The model, if the pool would have to load it first.
+    #[must_use]
+    pub fn would_load(&self, model: &ModelRef) -> Option<&Loadable> {
+        let loadable = || self.loadable.iter().find(|loadable| loadable.is(model));
+        let loaded = self.readiness != Readiness::Unloaded && self.serves(model);
+        if loaded { None } else { loadable() }
+    }
+
+    /// Whether it serves the model or can load it.
+    #[must_use]
+    pub fn offers(&self, model: &ModelRef) -> bool {
+        self.serves(model) || self.loadable.iter().any(|loadable| loadable.is(model))
     }
 
     /// Whether the engine sees exactly the GPUs of a comma separated list.
@@ -109,6 +144,8 @@ pub enum Readiness {
     Ready,
     /// Does not yet, and its node works on it: starting, loading, or waiting for the next start.
     Starting,
+    /// Nothing is loaded; a task that asks for one of its models has it loaded.
+    Unloaded,
     /// Refuses new work on purpose.
     Draining,
     /// Not heard of, stopped or given up; nothing is under way.
@@ -125,6 +162,8 @@ impl Readiness {
             Self::Down
         } else if report.draining {
             Self::Draining
+        } else if report.unloaded {
+            Self::Unloaded
         } else if any(&[S::Ready]) {
             Self::Ready
         } else if any(&[S::Preflight, S::Starting, S::Loading, S::Backoff]) {

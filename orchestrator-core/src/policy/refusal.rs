@@ -156,7 +156,7 @@ fn is_asked_for(job: &JobSpec, pool: &PoolView) -> bool {
     } else if Filter::Preferred.concerns(job) {
         placement.prefer_pools.contains(&pool.pool_id)
     } else {
-        pool.serves(&job.needs.model_ref)
+        pool.offers(&job.needs.model_ref)
     }
 }
 

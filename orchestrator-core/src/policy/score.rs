@@ -6,16 +6,17 @@ use api_types::{PlacementMode, PlacementOverrides, PoolId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::decision::WaitReason;
 use super::job::JobSpec;
-use super::pool::{PoolView, Readiness};
+use super::pool::{Loadable, PoolView, Readiness};
 
 /// Smaller is better; the derived order compares field by field from the top.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Score<'a> {
-    pub(super) availability: Availability,
+    availability: Availability,
     override_rank: OverrideRank,
     session: Warmth,
-    predicted_start_ms: u64,
+    pub(super) start: Start,
     decode_speed: Reverse<Speed>,
     load_permille: u64,
     free_vram_bytes: Reverse<Option<u64>>,
@@ -23,10 +24,18 @@ pub(super) struct Score<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Availability {
+enum Availability {
     Free,
-    Busy,
-    Starting,
+    Later,
+}
+
+/// When a pool can start a task, and what for it has to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Start {
+    /// From now, ms; unknown comes last: a measured wait is worth more than a hope.
+    ms: u64,
+    /// `None`: for nothing.
+    pub(super) waits: Option<WaitReason>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,12 +75,16 @@ impl Speed {
 
 impl<'a> Score<'a> {
     pub(super) fn new(job: &JobSpec, pool: &'a PoolView) -> Self {
-        let availability = Availability::of(pool);
+        let start = Start::of(job, pool);
+        let availability = match start.waits {
+            None => Availability::Free,
+            Some(_) => Availability::Later,
+        };
         Self {
             availability,
             override_rank: OverrideRank::of(&job.needs.placement, &pool.pool_id),
             session: Warmth::of(job, pool),
-            predicted_start_ms: predicted_start(availability, pool),
+            start,
             decode_speed: Reverse(pool.decode_mtps.map_or(Speed::Unmeasured, Speed::new)),
             load_permille: load_permille(pool),
             free_vram_bytes: Reverse(pool.vram_free_bytes),
@@ -94,7 +107,7 @@ impl<'a> Score<'a> {
             self.availability == other.availability,
             self.override_rank == other.override_rank,
             self.session == other.session,
-            self.predicted_start_ms == other.predicted_start_ms,
+            self.start == other.start,
             self.decode_speed == other.decode_speed,
             self.load_permille == other.load_permille,
             self.free_vram_bytes == other.free_vram_bytes,
@@ -105,15 +118,35 @@ impl<'a> Score<'a> {
     }
 }
 
-impl Availability {
-    fn of(pool: &PoolView) -> Self {
-        match pool.readiness {
-            Readiness::Ready if pool.slots_free > 0 => Self::Free,
-            Readiness::Ready => Self::Busy,
-            // Draining and down pools are filtered out before anything is scored.
-            Readiness::Starting | Readiness::Draining | Readiness::Down => Self::Starting,
+impl Start {
+    fn of(job: &JobSpec, pool: &PoolView) -> Self {
+        let (ms, waits) = match pool.would_load(&job.needs.model_ref) {
+            Some(loadable) => (swapped_in(pool, loadable), Some(WaitReason::Loadable)),
+            None => match pool.readiness {
+                Readiness::Ready if pool.slots_free > 0 => (Some(0), None),
+                Readiness::Ready => (pool.predicted_free_ms, Some(WaitReason::Busy)),
+                // Draining and down pools are filtered out before anything is scored, and an unloaded one loads.
+                Readiness::Starting | Readiness::Unloaded | Readiness::Draining | Readiness::Down => {
+                    (pool.predicted_free_ms, Some(WaitReason::Starting))
+                }
+            },
+        };
+        Self {
+            ms: ms.unwrap_or(u64::MAX),
+            waits,
         }
     }
+}
+
+/// When a model that has to be loaded can serve: what runs has to end first (REQ-MODEL-SWAP-COST).
+fn swapped_in(pool: &PoolView, loadable: &Loadable) -> Option<u64> {
+    let runs = pool.readiness == Readiness::Ready && pool.slots_free < pool.slots_total;
+    let free_in = if runs || pool.readiness == Readiness::Starting {
+        pool.predicted_free_ms?
+    } else {
+        0
+    };
+    Some(free_in.saturating_add(loadable.load_ms?))
 }
 
 impl OverrideRank {
@@ -139,14 +172,6 @@ impl Warmth {
     }
 }
 
-fn predicted_start(availability: Availability, pool: &PoolView) -> u64 {
-    match availability {
-        Availability::Free => 0,
-        // Unknown comes last: a measured wait is worth more than a hope.
-        Availability::Busy | Availability::Starting => pool.predicted_free_ms.unwrap_or(u64::MAX),
-    }
-}
-
 fn load_permille(pool: &PoolView) -> u64 {
     let total = u64::from(pool.slots_total).max(1);
     let used = u64::from(pool.slots_total.saturating_sub(pool.slots_free));
@@ -157,7 +182,7 @@ fn load_permille(pool: &PoolView) -> u64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScoreField {
-    /// Free slot, busy, or still starting.
+    /// A free slot or none.
     Availability,
     /// Preferred, unnamed or avoided.
     OverrideRank,
@@ -211,10 +236,13 @@ mod tests {
     fn score(fields: [u8; 7], pool_id: &PoolId) -> Score<'_> {
         let [availability, rank, session, start, speed, load, vram] = fields;
         Score {
-            availability: [Availability::Free, Availability::Busy][usize::from(availability)],
+            availability: [Availability::Free, Availability::Later][usize::from(availability)],
             override_rank: [OverrideRank::Preferred(0), OverrideRank::Unnamed][usize::from(rank)],
             session: [Warmth::Warm, Warmth::Cold][usize::from(session)],
-            predicted_start_ms: start.into(),
+            start: Start {
+                ms: start.into(),
+                waits: None,
+            },
             decode_speed: Reverse([Speed::Unmeasured, Speed::Measured(1)][usize::from(speed)]),
             load_permille: load.into(),
             free_vram_bytes: Reverse([Some(1), None][usize::from(vram)]),

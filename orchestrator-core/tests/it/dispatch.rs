@@ -154,7 +154,9 @@ impl World {
         if let Some(pool) = self.snapshot.pools.get_mut(n % len) {
             pool.readiness = match pool.readiness {
                 Readiness::Ready => Readiness::Draining,
-                Readiness::Starting | Readiness::Draining | Readiness::Down => Readiness::Ready,
+                Readiness::Starting | Readiness::Unloaded | Readiness::Draining | Readiness::Down => {
+                    Readiness::Ready
+                }
             };
         }
     }

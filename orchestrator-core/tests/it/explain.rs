@@ -21,6 +21,7 @@ fn each_reason_has_its_sentence() {
     };
     let roomy = |name, gib: u64| PoolView {
         vram_free_bytes: Some(gib << 30),
+        loadable: Vec::new(),
         ..pool(name)
     };
     let busy = |name, ms| PoolView {

@@ -31,6 +31,7 @@ pub(super) fn pool(name: &str) -> PoolView {
         predicted_free_ms: None,
         decode_mtps: None,
         vram_free_bytes: None,
+        loadable: Vec::new(),
     }
 }
 
@@ -126,6 +127,7 @@ fn any_pool(name: &'static str) -> impl Strategy<Value = PoolView> {
                 predicted_free_ms: start,
                 decode_mtps: speed,
                 vram_free_bytes: vram,
+                loadable: Vec::new(),
                 ..pool(name)
             }
         },

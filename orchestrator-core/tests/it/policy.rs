@@ -3,8 +3,8 @@
 
 use api_types::{Determinism, EngineKind, ErrorCode, PlacementOverrides, Workload};
 use orchestrator_core::policy::{
-    Filter, Infeasible, JobSpec, Outcome, PlacementDecision, PlacementInput, PoolView, Readiness, Refused,
-    ScoreField, Snapshot, WaitReason, decide,
+    Filter, Infeasible, JobSpec, Loadable, Outcome, PlacementDecision, PlacementInput, PoolView, Readiness,
+    Refused, ScoreField, Snapshot, WaitReason, can_start_now, decide,
 };
 
 use super::fixtures::{avoid, job, pin, pool, pool_id, prefer, snapshot, with_placement};
@@ -309,6 +309,51 @@ fn a_starting_pool_is_waited_for_and_a_dead_one_is_not() {
             message,
             format!("no pool that can serve the task is ready: pool gpu0 is {says}")
         );
+    }
+}
+
+/// REQ-MODEL-SWAP-COST.
+#[test]
+fn a_load_counts_with_what_it_costs() {
+    let busy = |free_in| PoolView {
+        slots_free: 0,
+        predicted_free_ms: free_in,
+        ..pool("busy")
+    };
+    let other = |load_ms| PoolView {
+        model_id: "other".parse().unwrap(),
+        model_ref: "file:/models/other.gguf".parse().unwrap(),
+        loadable: vec![Loadable {
+            model_id: "tiny".parse().unwrap(),
+            model_ref: "file:/models/tiny.gguf".parse().unwrap(),
+            load_ms,
+        }],
+        ..pool("other")
+    };
+    let working = PoolView {
+        slots_free: 3,
+        predicted_free_ms: Some(50_000),
+        ..other(Some(5_000))
+    };
+    let cases = [
+        (busy(Some(60_000)), other(Some(5_000)), "other"),
+        (busy(Some(4_000)), other(Some(5_000)), "busy"),
+        // What runs there has to end first.
+        (busy(Some(54_000)), working.clone(), "busy"),
+        (busy(Some(56_000)), working, "other"),
+        // What nobody has measured is no reason to wait for it.
+        (busy(Some(60_000)), other(None), "busy"),
+        (busy(None), other(None), "busy"),
+    ];
+    for (loaded, loadable, expected) in cases {
+        let decision = on(&job(), [loaded, loadable.clone()]);
+        let Outcome::Wait { pool_id, because } = &decision.outcome else {
+            panic!("{decision:?}")
+        };
+        assert_eq!(pool_id.as_str(), expected);
+        assert_eq!(*because == WaitReason::Loadable, expected == "other");
+        // Its free slots are not for this model.
+        assert!(!can_start_now(&job(), &loadable));
     }
 }
 

@@ -76,3 +76,14 @@ fn the_best_replica_counts_unless_the_pool_drains_or_the_node_is_silent() {
         );
     }
 }
+
+/// REQ-MODEL-DEMAND.
+#[test]
+fn an_unloaded_pool_waits_for_a_task_unless_it_is_drained_or_its_node_silent() {
+    let mut pool = report(&[ReplicaState::Stopped], false);
+    pool.unloaded = true;
+    assert_eq!(Readiness::of(&pool, true), Readiness::Unloaded);
+    assert_eq!(Readiness::of(&pool, false), Readiness::Down);
+    pool.draining = true;
+    assert_eq!(Readiness::of(&pool, true), Readiness::Draining);
+}

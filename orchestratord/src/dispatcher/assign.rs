@@ -31,6 +31,11 @@ impl Dispatcher {
             return;
         }
         let now = Instant::now();
+        self.assign_slots(now);
+        self.meet_demand(now);
+    }
+
+    fn assign_slots(&mut self, now: Instant) {
         let now_ms = self.now_ms(now);
         let base = Arc::clone(self.planner.snapshot(&self.fleet, now));
         if !base.pools.iter().any(PoolView::has_free_slot) {
@@ -86,7 +91,7 @@ impl Dispatcher {
     }
 
     fn lease(&mut self, pool: &PoolId, now: Instant) -> Option<RunFacts> {
-        let replica = self.fleet.lease(pool)?;
+        let replica = self.fleet.lease(pool, now)?;
         let pool = self.fleet.pool(pool)?;
         let address = self.fleet.address(&pool.node).unwrap_or_default();
         RunFacts::of(&pool.report, replica, address, now)
@@ -160,6 +165,8 @@ impl Dispatcher {
         now: Instant,
     ) -> MetricsEvent {
         MetricsEvent {
+            loaded_bytes: None,
+            load_bytes: None,
             phase: Phase::Decoding,
             queue_position: None,
             predicted_start_ms: None,

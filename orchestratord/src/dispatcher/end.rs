@@ -172,7 +172,8 @@ impl Dispatcher {
         let lease = self.tasks.get_mut(&id)?.lease.as_mut()?;
         lease.held = false;
         let facts = (*lease.facts).clone();
-        self.fleet.release(&facts.pool_id, &facts.replica_id);
+        self.fleet
+            .release(&facts.pool_id, &facts.replica_id, Instant::now());
         self.dirty = true;
         Some(facts)
     }

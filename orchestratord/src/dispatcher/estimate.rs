@@ -130,6 +130,11 @@ impl Estimator {
         self.measured.loaded(pool, model, took_ms);
     }
 
+    /// How long a load of the model takes in the pool, ms.
+    pub(super) fn load_ms(&self, pool: &PoolId, model: &ModelId) -> Option<u64> {
+        self.measured.ready_in_ms(pool, model, 0)
+    }
+
     /// What runs of this pool's model have shown.
     pub(super) fn stats(&self, pool: &PoolId, model: &ModelId) -> Option<&ServiceStats> {
         self.measured.stats(pool, model)
@@ -154,7 +159,7 @@ impl Estimator {
                 running.iter().filter_map(|task| self.remaining(view, task)).min()
             }
             Readiness::Starting => self.coming(view, fleet, now).into_iter().flatten().min(),
-            Readiness::Ready | Readiness::Draining | Readiness::Down => None,
+            Readiness::Ready | Readiness::Unloaded | Readiness::Draining | Readiness::Down => None,
         }
     }
 

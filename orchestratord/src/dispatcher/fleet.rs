@@ -88,6 +88,10 @@ pub(super) struct Pool {
     known_slots: Option<u32>,
     /// Since when it takes no new work.
     unready_since: Option<Instant>,
+    /// Since when it takes new work.
+    ready_since: Option<Instant>,
+    /// When a slot was last leased or given back.
+    last_used: Option<Instant>,
 }
 
 impl Pool {
@@ -134,11 +138,44 @@ impl Pool {
     }
 
     fn note_readiness(&mut self, now: Instant) {
-        self.unready_since = if self.is_ready() {
+        let ready = self.is_ready();
+        self.unready_since = if ready {
             None
         } else {
             self.unready_since.or(Some(now))
         };
+        self.ready_since = if ready {
+            self.ready_since.or(Some(now))
+        } else {
+            None
+        };
+    }
+
+    /// For how long it could have worked and did not; `None` while it works or cannot.
+    #[must_use]
+    pub(super) fn idle_for(&self, now: Instant) -> Option<Duration> {
+        let since = self.ready_since.filter(|_| self.leases() == 0)?;
+        Some(now.saturating_duration_since(self.last_used.map_or(since, |used| used.max(since))))
+    }
+
+    /// Whether nothing has run there since it was loaded.
+    #[must_use]
+    pub(super) fn is_just_chosen(&self) -> bool {
+        let Some(since) = self.ready_since else {
+            return false;
+        };
+        self.last_used.is_none_or(|used| used < since)
+    }
+
+    /// What its engines hold on the GPUs, as far as the driver tells, bytes.
+    #[must_use]
+    pub(super) fn holds_bytes(&self) -> u64 {
+        let held = self
+            .report
+            .replicas
+            .iter()
+            .filter_map(|replica| replica.gpu_memory_bytes);
+        held.sum()
     }
 
     /// The ready replica with the most free slots; the first of equals.
@@ -255,6 +292,8 @@ impl Fleet {
             told_loads: Vec::new(),
             known_slots: None,
             unready_since: None,
+            ready_since: None,
+            last_used: None,
         });
         let slots = report.replicas.iter().filter_map(|replica| replica.slots_total);
         entry.known_slots = slots.max().or(entry.known_slots);
@@ -292,17 +331,22 @@ impl Fleet {
     }
 
     /// Leases a slot of `pool`; tells the replica's index in the report.
-    pub(super) fn lease(&mut self, pool: &PoolId) -> Option<usize> {
+    pub(super) fn lease(&mut self, pool: &PoolId, now: Instant) -> Option<usize> {
         let pool = self.pools.get_mut(pool).filter(|p| p.is_ready())?;
         let index = pool.pick()?;
         let replica = pool.report.replicas[index].replica_id.clone();
         *pool.leases.entry(replica).or_insert(0) += 1;
+        pool.last_used = Some(now);
         Some(index)
     }
 
     /// Gives a slot back. The pool may be gone meanwhile.
-    pub(super) fn release(&mut self, pool: &PoolId, replica: &ReplicaId) {
-        let Some(leases) = self.pools.get_mut(pool).and_then(|p| p.leases.get_mut(replica)) else {
+    pub(super) fn release(&mut self, pool: &PoolId, replica: &ReplicaId, now: Instant) {
+        let Some(known) = self.pools.get_mut(pool) else {
+            return;
+        };
+        known.last_used = Some(now);
+        let Some(leases) = known.leases.get_mut(replica) else {
             return;
         };
         debug_assert!(*leases > 0, "a lease of {pool}/{replica} was released twice");

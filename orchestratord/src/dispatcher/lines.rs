@@ -149,7 +149,11 @@ impl Dispatcher {
 
 /// Whether a task may stand in the line of a pool.
 fn takes(spec: &JobSpec, view: &PoolView) -> bool {
-    matches!(view.readiness, Readiness::Ready | Readiness::Starting) && could_serve(spec, view)
+    let works = matches!(
+        view.readiness,
+        Readiness::Ready | Readiness::Starting | Readiness::Unloaded
+    );
+    works && could_serve(spec, view)
 }
 
 fn shortest<'s>(lines: &Lines, spec: &JobSpec, snapshot: &'s Snapshot) -> Option<&'s PoolId> {

@@ -7,6 +7,7 @@
 mod admit;
 mod assign;
 mod decisions;
+mod demand;
 mod durable;
 mod end;
 mod estimate;
@@ -88,6 +89,10 @@ pub struct Options {
     pub pool_capacity: usize,
     /// How long a waiting task that no pool can serve any more waits for one to come back.
     pub stranded_max_wait: Duration,
+    /// How long a task waits at most for a model that is not loaded, before what is loaded in its place has to go.
+    pub swap_after: Duration,
+    /// How long running tasks may go on when their model has to go.
+    pub swap_drain: Duration,
     /// Bounds and format of task logs.
     pub log: LogOptions,
     /// Limits of runs.
@@ -319,6 +324,8 @@ impl Dispatcher {
         self.sweep_nodes(now);
         self.give_up_overdue(now);
         self.sweep_sessions(now);
+        self.meet_demand(now);
+        self.unload_idle(now);
         self.look_after_waiting(now);
         self.tell_clients();
         self.tell_pause(now);

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Dispatcher;
+use super::fleet::Pool;
 use crate::story::ACTOR;
 
 /// How long a node may take to record an order: it is told with the next heartbeat, and writes one small file.
@@ -133,6 +134,17 @@ impl Dispatcher {
             }
             Err(not) => _ = waiting.send(Err(not)),
         }
+    }
+
+    /// Begins an operation of the orchestrator's own. Whether it did.
+    pub(super) fn operate_alone(&mut self, id: &PoolId, ask: &Ask) -> bool {
+        self.begin(id, ask).is_ok()
+    }
+
+    /// Whether an operation on the pool is not over.
+    pub(super) fn is_operated(&self, id: &PoolId) -> bool {
+        let runs = |pool: &Pool| running(&pool.report).is_some();
+        self.operations.pending(id).is_some() || self.fleet.pool(id).is_some_and(runs)
     }
 
     fn begin(&mut self, id: &PoolId, ask: &Ask) -> Result<Begun, NotOperated> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api_types::{ModelId, PoolId, TaskId};
 use orchestrator_core::eta::{Demand, Ewma, Observation, ServiceStats};
-use orchestrator_core::policy::{PoolView, Readiness, Snapshot};
+use orchestrator_core::policy::{Loadable, PoolView, Readiness, Snapshot};
 use tokio::time::Instant;
 
 use super::estimate::Estimator;
@@ -145,7 +145,22 @@ fn view_of(id: &PoolId, pool: &Pool, fleet: &Fleet, estimator: &Estimator) -> Po
         predicted_free_ms: None,
         decode_mtps: stats.and_then(ServiceStats::decode_mtps),
         vram_free_bytes: fleet.vram_free_bytes(pool),
+        loadable: loadable(id, pool, estimator),
     }
+}
+
+/// The models that a pool would have to load.
+fn loadable(id: &PoolId, pool: &Pool, estimator: &Estimator) -> Vec<Loadable> {
+    let report = &pool.report;
+    let others = report.models.iter();
+    others
+        .filter(|model| report.unloaded || model.model_id != report.model_id)
+        .map(|model| Loadable {
+            model_id: model.model_id.clone(),
+            model_ref: model.model_ref.clone(),
+            load_ms: estimator.load_ms(id, &model.model_id),
+        })
+        .collect()
 }
 
 /// The pool's own word, except that a replica that just broke under a task counts as starting

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use api_types::capabilities::{API_VERSION, Capabilities, EngineCapability, PoolCapability};
-use api_types::pool::{GpuReport, PoolHealth, PoolMetrics, PoolStatus, UnreadyCause};
+use api_types::operation::OperationState;
+use api_types::pool::{
+    GpuReport, PoolHealth, PoolMetrics, PoolReport, PoolStatus, ReplicaReport, ReplicaState, UnreadyCause,
+};
 use api_types::{
-    EngineKind, MetricsEvent, NarrationEvent, Phase, PoolId, Priority, TaskEvent, TaskId, TaskState,
-    TaskStatus,
+    EngineKind, MetricsEvent, ModelId, ModelRef, NarrationEvent, Phase, PoolId, Priority, TaskEvent, TaskId,
+    TaskState, TaskStatus,
 };
 use narration_core::Narration;
 use orchestrator_core::eta::ServiceStats;
@@ -32,6 +35,17 @@ pub(super) struct Live {
     pub position: Option<u32>,
     /// Start and end.
     pub estimate: Estimate,
+    /// How far its model is loaded for it, while it waits for that.
+    pub loading: Option<Loading>,
+}
+
+/// A load that a task waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Loading {
+    /// What is on the GPUs already, bytes; absent where the driver does not tell.
+    done: Option<u64>,
+    /// What will be there at least, bytes; absent where the model's header does not tell.
+    total: Option<u64>,
 }
 
 impl Dispatcher {
@@ -74,6 +88,9 @@ impl Dispatcher {
         Live {
             position: position.map(|position| u32::try_from(position).unwrap_or(u32::MAX)),
             estimate,
+            loading: position
+                .and_then(|_| self.load_for(&id))
+                .map(|(_, loading)| loading),
         }
     }
 
@@ -105,21 +122,36 @@ impl Dispatcher {
         let Some(task) = self.tasks.get(&id) else { return };
         let frame = match (live.position, task.facts()) {
             (None, Some(facts)) => self.decoding(task, facts, live.estimate, at.now),
-            _ => self.queued(task, live, at.now),
+            _ => self.queued(&id, task, live, at.now),
         };
         self.offer(task, &TaskEvent::Metrics(frame));
     }
 
-    fn queued(&self, task: &Task, live: Live, now: Instant) -> MetricsEvent {
+    /// The pool that loads the model of a waiting task now, and how far it is.
+    fn load_for(&self, id: &TaskId) -> Option<(PoolId, Loading)> {
+        let model = &self.tasks.get(id)?.spec.needs.model_ref;
+        self.fleet
+            .pools()
+            .find_map(|(pool_id, pool)| Some((pool_id.clone(), loading(pool, model)?)))
+    }
+
+    fn queued(&self, id: &TaskId, task: &Task, live: Live, now: Instant) -> MetricsEvent {
+        let load = live.loading.and_then(|_| self.load_for(id));
         MetricsEvent {
-            phase: Phase::Queued,
+            loaded_bytes: load.as_ref().and_then(|(_, loading)| loading.done),
+            load_bytes: load.as_ref().and_then(|(_, loading)| loading.total),
+            phase: if load.is_some() {
+                Phase::Loading
+            } else {
+                Phase::Queued
+            },
             queue_position: live.position,
             predicted_start_ms: live.estimate.start_ms,
             predicted_end_ms: live.estimate.end_ms,
             queue_depth: u32::try_from(self.queue.len()).unwrap_or(u32::MAX),
             on_time_probability: live.estimate.on_time,
             kv_warmth: false,
-            pool_id: None,
+            pool_id: load.map(|(pool_id, _)| pool_id),
             replica_id: None,
             engine: None,
             engine_version: None,
@@ -180,7 +212,11 @@ impl Dispatcher {
 
     /// `GET /v1/capabilities`, from live state (ORCH-3603).
     pub(super) fn capabilities(&self) -> Capabilities {
-        let ready: Vec<(&PoolId, &Pool)> = self.fleet.pools().filter(|(_, pool)| pool.is_ready()).collect();
+        let ready: Vec<(&PoolId, &Pool)> = self
+            .fleet
+            .pools()
+            .filter(|(_, pool)| pool.is_ready() || (pool.live && pool.report.unloaded))
+            .collect();
         let mut engines: BTreeMap<EngineKind, Vec<String>> = BTreeMap::new();
         for (_, pool) in &ready {
             engines
@@ -307,6 +343,30 @@ impl Dispatcher {
     }
 }
 
+/// How far a pool is with the load of this model; `None` when it is not loading it.
+fn loading(pool: &Pool, model: &ModelRef) -> Option<Loading> {
+    let report = &pool.report;
+    let is = |id: &ModelId, at: &ModelRef| id.as_str() == model.as_str() || at == model;
+    let listed = report.models.iter().find(|it| is(&it.model_id, &it.model_ref));
+    let operation = report.operation.as_ref();
+    let swaps = operation.is_some_and(|it| {
+        it.state == OperationState::Running
+            && it.model_ref.is_some()
+            && it.model_ref.as_ref() == listed.map(|listed| &listed.model_ref)
+    });
+    let starts = is(&report.model_id, &report.model_ref);
+    let under_way =
+        |replica: &&ReplicaReport| matches!(replica.state, ReplicaState::Starting | ReplicaState::Loading);
+    let replicas: Vec<&ReplicaReport> = report.replicas.iter().filter(under_way).collect();
+    if replicas.is_empty() || !(swaps || starts) {
+        return None;
+    }
+    Some(Loading {
+        done: replicas.iter().map(|replica| replica.gpu_memory_bytes).sum(),
+        total: listed.and_then(|listed| Some(listed.weight_bytes? * replicas.len() as u64)),
+    })
+}
+
 /// The GPUs of a pool's mask.
 fn devices_of<'a>(pool: &'a Pool, gpus: &'a [GpuReport]) -> impl Iterator<Item = (Device, Reading)> + 'a {
     let report = &pool.report;
@@ -370,6 +430,7 @@ fn capability(id: &PoolId, pool: &Pool) -> PoolCapability {
         engine: report.engine,
         engine_version: version_of(pool),
         model_id: report.model_id.clone(),
+        loadable_models: loadable(report),
         ctx_max: report.ctx_max,
         max_tokens_out: None,
         slots_total: pool.slots_total(),
@@ -378,6 +439,13 @@ fn capability(id: &PoolId, pool: &Pool) -> PoolCapability {
         rate_limits: Vec::new(),
         deterministic: report.deterministic,
     }
+}
+
+/// The models that a task has to wait for a load of.
+fn loadable(report: &PoolReport) -> Vec<ModelId> {
+    let others = report.models.iter();
+    let others = others.filter(|model| report.unloaded || model.model_id != report.model_id);
+    others.map(|model| model.model_id.clone()).collect()
 }
 
 /// What the adapter of an engine passes on.

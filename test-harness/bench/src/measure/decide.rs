@@ -94,6 +94,7 @@ fn pool(number: u32) -> Result<PoolView> {
         predicted_free_ms: Some(100 + u64::from(number)),
         decode_mtps: Some(40_000),
         vram_free_bytes: Some(u64::from(number) << 28),
+        loadable: Vec::new(),
     })
 }
 
