@@ -105,7 +105,7 @@ pub(crate) fn run(
         option("--user", &format!("{uid}:{gid}"));
     }
     if let Some(program) = &spec.entrypoint {
-        option("--entrypoint", &program.display().to_string());
+        option("--entrypoint", &program.to_string());
     }
     args.push("--read-only".to_owned());
     args.extend(dialect.devices(&spec.devices));

@@ -6,8 +6,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api_types::container::Digest;
+
 use crate::facts::Backend;
-use crate::image::Digest;
 use crate::version::Version;
 
 /// What a call to a program was made for.

@@ -20,13 +20,14 @@ mod spec;
 mod text;
 mod version;
 
+pub use api_types::container::{Digest, ImageError, ImageRef, MountPath, MountPathError};
 pub use container::{Container, ContainerId, Ending, State};
 pub use detect::{Choice, Deadlines, NoRuntime, Setup, detect};
 pub use error::{Action, Cause, Error, Exit, Failure};
 pub use facts::{Backend, CgroupVersion, Facts, Network};
 pub use host::{Adaptation, CgroupLayout, Host};
-pub use image::{Digest, ImageError, ImageRef, ImageWarning, LocalImage};
-pub use logs::{LogLine, LogStream, MAX_TAIL_LINES, Stream};
+pub use image::{ImageWarning, LocalImage};
+pub use logs::{Logs, Since};
 pub use owner::Owner;
 pub use preflight::{
     CDI_DIRS, Finding, Needs, OLDEST_TOOLKIT, Preflight, Problem, Severity, check, preflight,
@@ -38,4 +39,5 @@ pub use spec::{
     ContainerEnvironment, ContainerSpec, DeviceMask, DeviceUuid, LOOPBACK, Limits, Mount, PublishedPort,
     SpecError,
 };
+pub use text::printable;
 pub use version::Version;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use api_types::ids::{NodeId, PoolId, ReplicaId};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// The label with the node: what a sweep looks for.
@@ -16,7 +17,7 @@ const GENERATION: &str = "orch.generation";
 const NAME_DIGEST_BYTES: usize = 6;
 
 /// One start of one replica of one pool on one node.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Owner {
     /// The machine's pool-managerd.
     pub node: NodeId,

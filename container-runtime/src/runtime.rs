@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api_types::container::ImageRef;
 use api_types::ids::NodeId;
 
 use crate::cli::{Call, Cli};
@@ -14,8 +15,8 @@ use crate::dialect::{self, Dialect};
 use crate::error::{Action, Cause, Error};
 use crate::facts::Facts;
 use crate::host::Adaptation;
-use crate::image::{self, ImageRef, Inspected, LocalImage};
-use crate::logs::{LogLine, LogStream, MAX_TAIL_LINES};
+use crate::image::{self, Inspected, LocalImage};
+use crate::logs::{Logs, Since};
 use crate::owner::{self, Owner};
 use crate::spec::ContainerSpec;
 
@@ -229,6 +230,14 @@ impl ContainerRuntime {
         self.remove_named(id.as_str()).await
     }
 
+    /// Ends and removes the container of an owner, whatever its id is. That there is none is no error.
+    ///
+    /// # Errors
+    /// The runtime fails.
+    pub async fn remove_of(&self, owner: &Owner) -> Result<(), Error> {
+        self.remove_named(&owner.container_name()).await
+    }
+
     async fn remove_named(&self, name: &str) -> Result<(), Error> {
         let mut args = self.line([]);
         args.extend(self.shared.dialect.remove().iter().map(|&arg| arg.to_owned()));
@@ -239,47 +248,21 @@ impl ContainerRuntime {
         )
     }
 
-    /// The last lines of both streams, at most 2 000 together; `None` if the container is gone. Between the two streams
-    /// the order is not kept.
-    ///
-    /// # Errors
-    /// The runtime fails or hangs.
-    pub async fn logs(&self, id: &ContainerId, tail: u32) -> Result<Option<Vec<LogLine>>, Error> {
-        let Some(mut stream) = self.open_logs(id, tail, &[]).await? else {
-            return Ok(None);
-        };
-        let deadline = self.shared.deadlines.query;
-        let all = tokio::time::timeout(deadline, stream.rest()).await;
-        let lines = all.map_err(|_elapsed| Error::TimedOut {
-            program: self.shared.cli.name,
-            action: Action::Logs,
-            after: deadline,
-        })??;
-        Ok(Some(lines))
-    }
-
-    /// The last lines, then those that follow, until the container's program ends; `None` if the container is gone.
+    /// What a container writes until its program ends; `None` if the container is gone. Between the two streams the order
+    /// is not kept.
     ///
     /// # Errors
     /// The runtime fails.
-    pub async fn follow_logs(&self, id: &ContainerId, tail: u32) -> Result<Option<LogStream>, Error> {
-        self.open_logs(id, tail, &["--follow"]).await
-    }
-
-    async fn open_logs(
-        &self,
-        id: &ContainerId,
-        tail: u32,
-        more: &[&str],
-    ) -> Result<Option<LogStream>, Error> {
+    pub async fn logs(&self, id: &ContainerId, since: Since) -> Result<Option<Logs>, Error> {
         if self.inspect(id).await?.is_none() {
             return Ok(None);
         }
-        let tail = tail.min(MAX_TAIL_LINES).to_string();
-        let mut args = self.line(["logs", "--tail", &tail]);
-        args.extend(more.iter().map(|&arg| arg.to_owned()));
+        let mut args = self.line(["logs", "--follow"]);
+        if since == Since::Now {
+            args.extend(["--tail", "0"].map(str::to_owned));
+        }
         args.push(id.to_string());
-        LogStream::start(&self.shared.cli, &args).map(Some)
+        Logs::start(&self.shared.cli, &args).map(Some)
     }
 
     /// All containers of a node, whatever they do.

@@ -58,7 +58,18 @@ impl Environment {
         Self(all.filter(|(name, _)| passed(name)).collect())
     }
 
-    pub(crate) fn variables(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+    /// Keeps what a client needs of what `of` knows.
+    #[must_use]
+    pub fn looked_up<'a>(of: impl Fn(&'static str) -> Option<&'a str>) -> Self {
+        let each = PASSED.into_iter();
+        Self(
+            each.filter_map(|name| Some((name.into(), of(name)?.into())))
+                .collect(),
+        )
+    }
+
+    /// The variables.
+    pub fn variables(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 

@@ -3,9 +3,11 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use api_types::container::{MountPath, MountPathError};
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 
 use crate::image::LocalImage;
 use crate::owner::Owner;
@@ -26,17 +28,14 @@ pub enum SpecError {
     #[error("the device mask is empty: no engine runs without a GPU")]
     NoDevice,
     /// Not as the driver writes them.
-    #[error("{0:?} is no device UUID: GPU- or MIG- and hexadecimal digits in groups")]
+    #[error("{0:?} is no device UUID: GPU- or MIG- and letters and digits in groups")]
     Device(String),
     /// Twice the same.
     #[error("the device {0} is in the mask twice")]
     DeviceTwice(DeviceUuid),
-    /// Relative, or through a parent folder.
-    #[error("the path {} is not absolute, or goes through ..", .0.display())]
-    Path(PathBuf),
-    /// A comma parts the options of a mount, and a control character has no place in a path.
-    #[error("the path {} has a comma, a colon, a quotation mark or a control character", .0.display())]
-    PathCharacter(PathBuf),
+    /// No path that a mount can carry.
+    #[error(transparent)]
+    Path(#[from] MountPathError),
     /// Mounting over the image's root would hide it.
     #[error("nothing can be mounted at / of a container")]
     MountAtRoot,
@@ -75,7 +74,7 @@ impl DeviceUuid {
     pub fn parse(text: &str) -> Result<Self, SpecError> {
         let digits = text.strip_prefix("GPU-").or_else(|| text.strip_prefix("MIG-"));
         let fits = digits.is_some_and(|digits| {
-            (1..=64).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+            (1..=96).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         });
         if fits {
             Ok(Self(text.into()))
@@ -130,8 +129,8 @@ impl DeviceMask {
 /// A file or folder of this machine inside the container, for reading only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    source: PathBuf,
-    target: PathBuf,
+    source: MountPath,
+    target: MountPath,
 }
 
 impl Mount {
@@ -140,8 +139,8 @@ impl Mount {
     /// # Errors
     /// A path that is relative, goes through `..`, or has a character that no mount option can carry.
     pub fn read_only(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Result<Self, SpecError> {
-        let (source, target) = (checked_path(source.into())?, checked_path(target.into())?);
-        if target == Path::new("/") {
+        let (source, target) = (MountPath::new(source)?, MountPath::new(target)?);
+        if target.as_path() == Path::new("/") {
             return Err(SpecError::MountAtRoot);
         }
         Ok(Self { source, target })
@@ -150,29 +149,13 @@ impl Mount {
     /// The path on this machine.
     #[must_use]
     pub fn source(&self) -> &Path {
-        &self.source
+        self.source.as_path()
     }
 
-    /// The option of `--mount`; [`checked_path`] has seen to it that no path can add another.
+    /// The option of `--mount`; [`MountPath`] has seen to it that no path can add another.
     pub(crate) fn option(&self) -> String {
-        let (source, target) = (self.source.display(), self.target.display());
+        let Self { source, target } = self;
         format!("type=bind,source={source},target={target},readonly")
-    }
-}
-
-fn checked_path(path: PathBuf) -> Result<PathBuf, SpecError> {
-    let well_formed = path.is_absolute() && path.components().all(|part| part != Component::ParentDir);
-    let Some(text) = path.to_str() else {
-        return Err(SpecError::PathCharacter(path));
-    };
-    let parting = |c: char| matches!(c, ',' | ':' | '"' | '\'' | '\\') || c.is_control();
-    if text.contains(parting) {
-        return Err(SpecError::PathCharacter(path));
-    }
-    if well_formed {
-        Ok(path)
-    } else {
-        Err(SpecError::Path(path))
     }
 }
 
@@ -192,7 +175,7 @@ impl PublishedPort {
 }
 
 /// What a container may use at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Memory including what lies in its temporary files, bytes; swap is not added.
     pub memory_bytes: u64,
@@ -282,7 +265,7 @@ pub struct ContainerSpec {
     pub(crate) image: LocalImage,
     pub(crate) devices: DeviceMask,
     pub(crate) limits: Limits,
-    pub(crate) entrypoint: Option<PathBuf>,
+    pub(crate) entrypoint: Option<MountPath>,
     pub(crate) args: Vec<String>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) ports: Vec<PublishedPort>,
@@ -331,7 +314,7 @@ impl ContainerSpec {
     /// # Errors
     /// A path that is none.
     pub fn entrypoint(mut self, program: impl Into<PathBuf>) -> Result<Self, SpecError> {
-        self.entrypoint = Some(checked_path(program.into())?);
+        self.entrypoint = Some(MountPath::new(program)?);
         Ok(self)
     }
 
@@ -413,7 +396,7 @@ mod tests {
             "all",
             "",
             "GPU-",
-            "GPU-x",
+            "GPU-é",
             "GPU-1,GPU-2",
             "GPU-1\"",
             "nvidia.com/gpu=all",

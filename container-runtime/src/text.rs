@@ -1,10 +1,9 @@
-//! Turns bytes of other programs into text that can be shown: bounded, in lines, without control characters. Pure.
+//! Turns bytes of other programs into text that can be shown: without control characters. Pure.
 
-/// Longest line that is kept whole, bytes.
-pub(crate) const MAX_LINE_BYTES: usize = 4 << 10;
-
-/// `bytes` as text; what is not printable is left out, except that white space stays one space.
-pub(crate) fn printable(bytes: &[u8]) -> String {
+/// `bytes` as text that no terminal and no page shows otherwise than it is: escapes, control characters and marks of
+/// direction are left out; tabs and line ends become a space.
+#[must_use]
+pub fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
@@ -42,71 +41,10 @@ fn is_direction(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
 }
 
-/// Collects bytes into lines. Holds one line at most; the rest of a longer one is counted and dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Lines {
-    line: Vec<u8>,
-    dropped: usize,
-}
-
-/// A line's bytes, and how many are missing at its end.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Line {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) dropped: usize,
-}
-
-impl Lines {
-    /// Takes bytes up to the end of a line; returns that line, and how many bytes were taken.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> (usize, Option<Line>) {
-        match memchr::memchr2(b'\n', b'\r', bytes) {
-            Some(end) => {
-                self.keep(&bytes[..end]);
-                (end + 1, self.finish())
-            }
-            None => {
-                self.keep(bytes);
-                (bytes.len(), None)
-            }
-        }
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        let room = MAX_LINE_BYTES - self.line.len();
-        let kept = bytes.len().min(room);
-        self.line.extend_from_slice(&bytes[..kept]);
-        self.dropped += bytes.len() - kept;
-    }
-
-    /// What has no end yet; nothing when that is empty. An empty line says nothing and is none.
-    pub(crate) fn finish(&mut self) -> Option<Line> {
-        let line = Line {
-            bytes: std::mem::take(&mut self.line),
-            dropped: std::mem::take(&mut self.dropped),
-        };
-        (!line.bytes.is_empty()).then_some(line)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    fn split(chunks: &[&[u8]]) -> Vec<Line> {
-        let mut lines = Lines::default();
-        let mut out = Vec::new();
-        for chunk in chunks {
-            let mut rest = *chunk;
-            while !rest.is_empty() {
-                let (taken, line) = lines.take(rest);
-                out.extend(line);
-                rest = &rest[taken..];
-            }
-        }
-        out.extend(lines.finish());
-        out
-    }
 
     /// REQ-CONTAINER-LOGS.
     #[test]
@@ -129,23 +67,5 @@ mod tests {
             prop_assert!(!text.contains(|c: char| c.is_control() || is_direction(c)));
             prop_assert!(text.len() <= 3 * bytes.len());
         }
-
-        #[test]
-        fn lines_do_not_depend_on_the_chunks(text in "[ab\n\r]{0,60}", at in 0_usize..60) {
-            let bytes = text.as_bytes();
-            let at = at.min(bytes.len());
-            prop_assert_eq!(split(&[&bytes[..at], &bytes[at..]]), split(&[bytes]));
-            let kept: Vec<u8> = split(&[bytes]).into_iter().flat_map(|line| line.bytes).collect();
-            let expected: Vec<u8> = bytes.iter().copied().filter(|b| !b"\n\r".contains(b)).collect();
-            prop_assert_eq!(kept, expected);
-        }
-    }
-
-    #[test]
-    fn an_endless_line_is_cut_and_counted() {
-        let long = vec![b'x'; MAX_LINE_BYTES + 5];
-        let lines = split(&[&long, b"y\nz"]);
-        assert_eq!((lines[0].bytes.len(), lines[0].dropped), (MAX_LINE_BYTES, 6));
-        assert_eq!(lines[1].bytes, b"z");
     }
 }

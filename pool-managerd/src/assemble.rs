@@ -11,20 +11,26 @@ use secrecy::SecretString;
 use tokio::sync::watch;
 
 use crate::engine::command::{EngineMode, EngineSpec};
+use crate::engine::launcher::{Launcher, MIB};
 use crate::engine::shim::LogLimits;
-use crate::facts::{Location, Role, WatchedFile};
+use crate::facts::{Location, Role};
+use crate::images::Images;
 use crate::models::{Files, Models, ServedModel};
 use crate::pool::{Pool, PoolSpec};
-use crate::replica::custody::{Custody, Inheritance, Legacy, NodeCustody};
+use crate::replica::custody::{Custody, Inheritance, Legacy, NodeCustody, Rest};
 use crate::replica::machine::LifePolicy;
 use crate::replica::{ReplicaHandle, ReplicaOptions, RestartPolicy, Shared};
 use crate::rollout::store::RolloutStore;
 use crate::rollout::{Rollout, SideGoal};
+use crate::source::EngineSource;
 use crate::state_dir::{StateDir, StateDirError};
 use crate::story;
 
 /// Variables an engine inherits: where programs and libraries are, where caches may be, and the language.
 const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "LD_LIBRARY_PATH"];
+
+/// The one folder that an engine in a container can write to.
+const CONTAINER_HOME: &str = "/tmp";
 
 /// Most bytes kept of each line that `log_lines` allows, on average; single lines may be longer.
 const BYTES_PER_LINE: u64 = 512;
@@ -37,6 +43,7 @@ pub struct Assembly<'a> {
     state: &'a StateDir,
     shared: &'a Shared,
     files: &'a Files,
+    images: &'a Images,
     node: NodeCustody,
     inheritance: Inheritance,
     reserved: Arc<BTreeMap<String, u64>>,
@@ -55,7 +62,8 @@ pub struct Assembled {
 /// What all replicas of a pool have in common.
 struct Common<'a> {
     config: &'a PoolConfig,
-    binary: WatchedFile,
+    launcher: Launcher,
+    source: EngineSource,
     models: Models,
     /// What each side serves, or is to serve.
     sides: [Option<ModelChoice>; 2],
@@ -71,7 +79,7 @@ impl<'a> Assembly<'a> {
         environment: &'a Environment,
         state: &'a StateDir,
         shared: &'a Shared,
-        files: &'a Files,
+        watchers: (&'a Files, &'a Images),
         node: NodeCustody,
     ) -> Result<Self, StateDirError> {
         Ok(Self {
@@ -83,7 +91,8 @@ impl<'a> Assembly<'a> {
             environment,
             state,
             shared,
-            files,
+            files: watchers.0,
+            images: watchers.1,
         })
     }
 
@@ -94,28 +103,42 @@ impl<'a> Assembly<'a> {
     }
 
     /// Every pool of the configuration. Engines of an earlier run are taken over where they are still wanted; the others
-    /// are ended before this returns, so that what they hold is free.
+    /// are ended before this returns, so that what they hold is free. What is left of them is told.
     ///
     /// # Errors
     /// When a replica's folder cannot be made.
-    pub fn pools(mut self) -> Result<Vec<Assembled>, StateDirError> {
+    pub fn pools(mut self) -> Result<(Vec<Assembled>, Rest), StateDirError> {
         let configured = self.config.pools.iter();
         let pools = configured.map(|pool| self.pool(pool)).collect::<Result<_, _>>()?;
-        for trouble in self.inheritance.end_the_rest() {
-            story::left_behind(&trouble);
+        let rest = self.inheritance.end_the_rest();
+        for trouble in &rest.troubles {
+            story::left_behind(trouble);
         }
-        Ok(pools)
+        Ok((pools, rest))
+    }
+
+    fn source(&self, launcher: &Launcher, config: &PoolConfig) -> EngineSource {
+        match launcher {
+            Launcher::Program(program) => {
+                let search_path = self.environment.get("PATH").unwrap_or_default();
+                let location = Location::in_search_path(program, search_path);
+                EngineSource::File(self.files.watch(location, Role::Engine))
+            }
+            Launcher::Container(plan) => {
+                EngineSource::Image(self.images.watch(Arc::clone(plan), devices(config)))
+            }
+        }
     }
 
     fn pool(&mut self, config: &PoolConfig) -> Result<Assembled, StateDirError> {
-        let search_path = self.environment.get("PATH").unwrap_or_default();
-        let binary = Location::in_search_path(&config.binary, search_path);
-        let binary = self.files.watch(binary, Role::Engine);
+        let launcher = Launcher::of(config.launcher());
+        let source = self.source(&launcher, config);
         let models = Models::new(config, self.files, &self.state.models(), &self.config.model_dirs);
         let rollout = self.rollout(&config.id, &models, config.load_on == LoadOn::Start);
         let common = Common {
             config,
-            binary: binary.clone(),
+            launcher,
+            source: source.clone(),
             models: models.clone(),
             sides: rollout.goals().map(|goal: SideGoal| goal.model().cloned()),
         };
@@ -124,7 +147,7 @@ impl<'a> Assembly<'a> {
         let pool = Pool {
             spec: spec(config, &self.reserved),
             models,
-            binary,
+            source,
             sides: [a?, b?],
             rollout: watch::Sender::new(rollout),
             recorded: told,
@@ -160,6 +183,8 @@ impl<'a> Assembly<'a> {
     ) -> Result<ReplicaHandle, StateDirError> {
         let (id, config) = (replica_id(index), common.config);
         let custody = Arc::new(Custody {
+            pool: config.id.clone(),
+            replica: id.clone(),
             dir: self.state.engine_dir(&config.id, &id)?,
             secrets: config.env.values().cloned().collect(),
             log: LogLimits {
@@ -176,9 +201,9 @@ impl<'a> Assembly<'a> {
             pool: config.id.clone(),
             id,
             engine_kind: config.engine,
-            engine: self.engine(config),
-            program: config.binary.clone(),
-            binary: common.binary.clone(),
+            engine: self.engine(config, &common.launcher),
+            launcher: common.launcher.clone(),
+            source: common.source.clone(),
             life: life(config),
             health_interval: config.health_interval_ms.duration(),
             watchdog: config.watchdog_ms.duration(),
@@ -189,24 +214,31 @@ impl<'a> Assembly<'a> {
         Ok(ReplicaHandle::spawn(options, self.shared.clone()))
     }
 
-    fn engine(&self, config: &PoolConfig) -> EngineSpec {
+    fn engine(&self, config: &PoolConfig, launcher: &Launcher) -> EngineSpec {
         EngineSpec {
             devices: devices(config),
             mode: EngineMode::of(&config.workloads),
             slots: config.slots.get_u32(),
             ctx: config.ctx.get_u32(),
             extra_args: config.args.clone(),
-            env: self.engine_environment(config),
+            env: self.engine_environment(config, launcher),
         }
     }
 
-    /// The inherited variables that the pool does not set itself, then the pool's.
-    fn engine_environment(&self, config: &PoolConfig) -> Vec<(String, SecretString)> {
-        let inherited = INHERITED.iter().filter(|name| !config.env.contains_key(**name));
-        let inherited = inherited.filter_map(|name| {
-            let value = self.environment.get(name)?;
-            Some(((*name).to_owned(), SecretString::from(value)))
-        });
+    /// The variables of its surroundings that the pool does not set itself, then the pool's.
+    fn engine_environment(&self, config: &PoolConfig, launcher: &Launcher) -> Vec<(String, SecretString)> {
+        let around: Vec<(&str, &str)> = match launcher {
+            Launcher::Program(_) => INHERITED
+                .iter()
+                .filter_map(|name| Some((*name, self.environment.get(name)?)))
+                .collect(),
+            // This machine's folders are not the image's.
+            Launcher::Container(_) => vec![("HOME", CONTAINER_HOME)],
+        };
+        let inherited = around
+            .into_iter()
+            .filter(|(name, _)| !config.env.contains_key(*name))
+            .map(|(name, value)| (name.to_owned(), SecretString::from(value)));
         let own = config
             .env
             .iter()
@@ -234,8 +266,6 @@ fn reserved(config: &PoolManagerd) -> BTreeMap<String, u64> {
     each.map(|gpu| (gpu.uuid.as_str().to_owned(), gpu.keep_free_mib.get() as u64 * MIB))
         .collect()
 }
-
-const MIB: u64 = 1 << 20;
 
 fn spec(config: &PoolConfig, reserved: &Arc<BTreeMap<String, u64>>) -> PoolSpec {
     PoolSpec {

@@ -6,6 +6,7 @@
 //! an orchestrator can still ask for an engine's last lines. A second signal returns at once, and kills the engines
 //! where they would have been ended.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use auth_min::BindRefusal;
 use config_schema::{Config, Environment, PoolManagerd};
+use container_runtime::Owner;
 use http_front::shutdown::{StopSignal, signals};
 use http_front::{BindError, Front, Limits, Listener};
 use llama_orch_client::{ClientConfig, ClientError, OrchestratorClient};
@@ -26,12 +28,14 @@ use uuid::Uuid;
 
 use crate::assemble::{Assembled, Assembly};
 use crate::changes::Changes;
+use crate::engine::container::Client;
 use crate::engine::probe::Clients;
 use crate::facts::DigestCache;
 use crate::gpu::{GpuState, GpuWatch, NvmlGpus, Sampler, SamplerOptions};
 use crate::gpu_locks::{GpuLockError, GpuLocks};
 use crate::http::relay::{Passage, PassageOptions};
 use crate::http::{ApiState, router};
+use crate::images::Images;
 use crate::link::{Link, Sequence};
 use crate::metrics::Metrics;
 use crate::models::Files;
@@ -45,6 +49,7 @@ use crate::report::{Identity, Reporter};
 use crate::rollout::store::RolloutStore;
 use crate::state_dir::{StateDir, StateDirError};
 use crate::story::{self, ACTOR};
+use crate::sweep::{self, Sweeper};
 use crate::{cgroups, procfs, rollout};
 
 /// How the GPUs are looked at: a lost one is noticed within the sum, and a hung driver is told from a slow
@@ -219,14 +224,21 @@ impl Daemon {
         reach.tell();
 
         let (engines, loops) = (Engines::new(node.keep_engines), Loops::default());
+        let custody = custody(node, environment, &state)?;
         let (metrics, changes) = (Metrics::new()?, Changes::default());
         let gpu_watch = loops.sample(node.nvml_library.as_deref(), &metrics, &changes)?;
         let gpus = gpu_watch.states();
         let shared = engines.shared(gpu_watch, metrics.clone(), changes.clone())?;
         let files = loops.files(&state, &changes);
-        let assembly = Assembly::new(node, environment, &state, &shared, &files, custody(node, &state)?)?;
+        let (keep, kept) = watch::channel(None);
+        let images = loops.images(&custody, kept, &gpus, &changes);
+        let runtimes = custody.client.clone();
+        let assembly = Assembly::new(node, environment, &state, &shared, (&files, &images), custody)?;
         let rollouts = assembly.rollouts();
-        let assembled = loops.record(assembly.pools()?, &rollouts, &changes);
+        let (assembled, rest) = assembly.pools()?;
+        keep.send_replace(Some(rest.kept));
+        loops.tasks.spawn(sweep::remove(rest.left, runtimes));
+        let assembled = loops.record(assembled, &rollouts, &changes);
         let (orders, ordered) = watch::channel(Orders::default());
         let pools = Pools::new(assembled, ordered);
         story::started(pools.iter().count());
@@ -329,6 +341,24 @@ impl Loops {
         Files::new(digests, changes.clone(), self.tasks.clone(), self.stop.clone())
     }
 
+    fn images(
+        &self,
+        custody: &NodeCustody,
+        kept: watch::Receiver<Option<BTreeSet<Owner>>>,
+        gpus: &watch::Receiver<GpuState>,
+        changes: &Changes,
+    ) -> Images {
+        let sweeper = Sweeper::new(custody.node.clone(), kept);
+        Images::new(
+            custody.client.clone(),
+            sweeper,
+            gpus.clone(),
+            changes.clone(),
+            self.tasks.clone(),
+            self.stop.clone(),
+        )
+    }
+
     /// Has every change of what a pool serves recorded.
     fn record(&self, assembled: Vec<Assembled>, store: &RolloutStore, changes: &Changes) -> Vec<Pool> {
         let recorded = |assembled: Assembled| {
@@ -366,8 +396,14 @@ fn announce(addr: SocketAddr) {
     let _read_or_gone = writeln!(stdout, "listening http://{addr}").and_then(|()| stdout.flush());
 }
 
-fn custody(node: &PoolManagerd, state: &StateDir) -> Result<NodeCustody, StartError> {
+fn custody(
+    node: &PoolManagerd,
+    environment: &Environment,
+    state: &StateDir,
+) -> Result<NodeCustody, StartError> {
     Ok(NodeCustody {
+        node: node.node_id.clone(),
+        client: Client::of(environment),
         owner_lock: state.lock(),
         adopt_within: node.adopt_within_ms.duration(),
         cgroups: cgroups::delegated(),

@@ -30,8 +30,17 @@ pub struct FileIdentity {
 pub struct Inputs {
     /// The model file.
     pub model: Option<FileIdentity>,
-    /// The engine's binary.
-    pub engine: Option<FileIdentity>,
+    /// The engine.
+    pub engine: Option<EngineIdentity>,
+}
+
+/// Tells one engine from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum EngineIdentity {
+    /// A program of this machine.
+    File(FileIdentity),
+    /// An image, by the SHA-256 that is its id.
+    Image([u8; 32]),
 }
 
 /// What a file is needed for.

@@ -18,6 +18,7 @@ use crate::facts::{FileIdentity, Inputs, WatchedFile};
 use crate::models::{Models, ServedModel};
 use crate::replica::{ReplicaHandle, ReplicaView};
 use crate::rollout::{Rollout, Side, SideGoal};
+use crate::source::EngineSource;
 use crate::trouble::Unready;
 
 /// What a pool is, as configured.
@@ -50,8 +51,8 @@ pub struct Pool {
     pub spec: PoolSpec,
     /// What it can serve.
     pub models: Models,
-    /// Its engine's binary.
-    pub binary: WatchedFile,
+    /// What its engines are started from.
+    pub source: EngineSource,
     /// Its engines, by side.
     pub sides: [Vec<ReplicaHandle>; 2],
     /// What it serves. Written by the reconcile loop only.
@@ -148,7 +149,7 @@ impl Pool {
     pub fn inputs(&self, model: &ServedModel) -> Inputs {
         Inputs {
             model: model.file.identity(),
-            engine: self.binary.identity(),
+            engine: self.source.identity(),
         }
     }
 
@@ -172,7 +173,7 @@ impl Pool {
             pool_id: self.spec.id.clone(),
             engine: self.spec.engine,
             engine_catalog_id: None,
-            engine_digest: digest(&self.binary, inputs.engine),
+            engine_digest: inputs.engine.and_then(|engine| self.source.digest_of(engine)),
             model_id: serving.choice.model_id.clone(),
             model_ref: serving.choice.model_ref.clone(),
             model_digest: digest(&serving.file, inputs.model),

@@ -7,6 +7,7 @@ use api_types::pool::{GpuCondition, UnreadyCause};
 
 use crate::facts::Presence;
 use crate::gpu::{GpuInventory, GpuState};
+use crate::source::EngineGate;
 use crate::trouble::{Unready, cure};
 
 /// What a start needs, and what is known of it.
@@ -24,8 +25,8 @@ pub struct Gates<'a> {
     pub expected_digest: Option<&'a str>,
     /// What it is, once computed.
     pub digest: Option<&'a str>,
-    /// The engine's binary.
-    pub engine: &'a Presence,
+    /// What the engine is started from.
+    pub engine: &'a EngineGate,
 }
 
 impl Gates<'_> {
@@ -53,11 +54,7 @@ impl Gates<'_> {
         devices(self.gpus, self.mask)?;
         file(self.model, UnreadyCause::ModelMissing, "put the model file there")?;
         self.verified()?;
-        file(
-            self.engine,
-            UnreadyCause::EngineMissing,
-            "install the engine, or set the pool's binary",
-        )
+        engine(self.engine)
     }
 
     /// The model is the one that the configuration means.
@@ -178,6 +175,17 @@ fn file(presence: &Presence, cause: UnreadyCause, cure: &str) -> Result<(), Unre
     }
 }
 
+fn engine(gate: &EngineGate) -> Result<(), Unready> {
+    match gate {
+        EngineGate::Open => Ok(()),
+        EngineGate::Closed(why) => Err(why.clone()),
+        EngineGate::Unknown => Err(Unready::new(
+            UnreadyCause::EngineMissing,
+            "the engine has not been looked at yet",
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,7 +239,7 @@ mod tests {
         }
     }
 
-    fn check(gpus: &GpuState, mask: &[&str], model: &Presence, engine: &Presence) -> Result<(), Unready> {
+    fn check(gpus: &GpuState, mask: &[&str], model: &Presence, engine: &EngineGate) -> Result<(), Unready> {
         let mask: Vec<String> = mask.iter().map(|uuid| (*uuid).to_owned()).collect();
         Gates {
             gpus,
@@ -247,7 +255,7 @@ mod tests {
 
     #[test]
     fn every_device_of_the_mask_must_be_there() {
-        let ok = |names: &[&str]| check(&gpus(&["GPU-a", "GPU-b"]), names, &present(), &present());
+        let ok = |names: &[&str]| check(&gpus(&["GPU-a", "GPU-b"]), names, &present(), &EngineGate::Open);
         assert_eq!(ok(&["GPU-a"]), Ok(()));
         assert_eq!(ok(&["GPU-b", "GPU-a", "MIG-1"]), Ok(()));
         let why = ok(&["GPU-a", "GPU-c"]).unwrap_err();
@@ -262,39 +270,48 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_first_things_first() {
         let missing = || Presence::Missing("/m.gguf cannot be read: not found".into());
+        let closed =
+            || EngineGate::Closed(Unready::new(UnreadyCause::EngineMissing, "x; install the engine"));
         let cases = [
             (
                 Err(DriverError::DriverNotLoaded),
                 missing(),
-                missing(),
+                closed(),
                 UnreadyCause::DriverUnavailable,
                 "modprobe",
             ),
             (
                 gpus(&["GPU-a"]),
                 missing(),
-                missing(),
+                closed(),
                 UnreadyCause::ModelMissing,
                 "/m.gguf cannot be read",
             ),
             (
                 gpus(&["GPU-a"]),
                 present(),
-                missing(),
+                closed(),
                 UnreadyCause::EngineMissing,
                 "install the engine",
             ),
             (
                 gpus(&["GPU-a"]),
                 Presence::Unknown,
-                present(),
+                EngineGate::Open,
                 UnreadyCause::ModelMissing,
                 "not been looked at",
             ),
             (
                 gpus(&["GPU-a"]),
-                weighing(Some(101)),
                 present(),
+                EngineGate::Unknown,
+                UnreadyCause::EngineMissing,
+                "not been looked at",
+            ),
+            (
+                gpus(&["GPU-a"]),
+                weighing(Some(101)),
+                EngineGate::Open,
                 UnreadyCause::VramInsufficient,
                 "model needs 101 bytes, and 100 are free on GPU-a (GPU-a: process 17 holds 5 bytes)",
             ),
@@ -310,7 +327,8 @@ mod tests {
     #[test]
     fn what_is_reserved_is_not_room() {
         let both = gpus(&["GPU-a", "GPU-b"]);
-        let fits = |mask: &[&str], weights| check(&both, mask, &weighing(Some(weights)), &present()).is_ok();
+        let fits =
+            |mask: &[&str], weights| check(&both, mask, &weighing(Some(weights)), &EngineGate::Open).is_ok();
         assert!(fits(&["GPU-a"], 100) && fits(&["GPU-b"], 70) && fits(&["GPU-a", "GPU-b"], 170));
         assert!(!fits(&["GPU-b"], 71) && !fits(&["GPU-a", "GPU-b"], 171));
     }
@@ -321,7 +339,12 @@ mod tests {
             let mut inventory = GpuInventory::clone(gpus(&["GPU-a"]).unwrap().as_ref());
             inventory.gpus[0].condition = condition;
             inventory.gpus[0].last_xid = last_xid;
-            check(&Ok(Arc::new(inventory)), &["GPU-a"], &present(), &present())
+            check(
+                &Ok(Arc::new(inventory)),
+                &["GPU-a"],
+                &present(),
+                &EngineGate::Open,
+            )
         };
         assert_eq!(with(GpuCondition::Healthy, Some(13)), Ok(()));
         let reset = with(GpuCondition::NeedsReset, None).unwrap_err();
@@ -343,7 +366,7 @@ mod tests {
                 model: &present(),
                 expected_digest: Some("sha256:aa"),
                 digest,
-                engine: &present(),
+                engine: &EngineGate::Open,
             };
             gates.check().map_err(|why| why.cause)
         };

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// A process, told apart from a later one of the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -110,6 +112,18 @@ impl ProcessIdentity {
     }
 }
 
+/// Readable once the process has ended. Must be called inside a runtime.
+///
+/// # Errors
+/// The operating system's.
+#[expect(
+    deprecated,
+    reason = "its successor is an unsafe fn whose condition (a descriptor that stays open and the same) an OwnedFd meets"
+)]
+pub fn watched(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(pidfd, Interest::READABLE)
+}
+
 /// A process number as the system's calls take it.
 #[must_use]
 pub fn raw(pid: u32) -> Option<Pid> {
@@ -132,6 +146,18 @@ pub fn arguments(pid: u32) -> Vec<Vec<u8>> {
 #[must_use]
 pub fn environment(pid: u32) -> Vec<Vec<u8>> {
     strings(&Path::new("/proc").join(pid.to_string()).join("environ"))
+}
+
+/// The namespace that a process has its number in, by the kernel's number of it; `None` where it may not be read. All
+/// processes of a container have the same, which no other has while it lives.
+#[must_use]
+pub fn pid_namespace(pid: u32) -> Option<u64> {
+    let link = fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?;
+    link.to_str()?
+        .strip_prefix("pid:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
 }
 
 fn strings(path: &Path) -> Vec<Vec<u8>> {
@@ -193,5 +219,7 @@ mod tests {
         assert!(pids().any(|pid| pid == std::process::id()));
         assert!(!arguments(std::process::id())[0].is_empty());
         assert!(!boot_id().unwrap().is_empty());
+        let own = pid_namespace(std::process::id());
+        assert!(own.is_some() && pid_namespace(u32::MAX).is_none());
     }
 }

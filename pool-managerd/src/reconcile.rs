@@ -20,6 +20,7 @@ use crate::preflight::Gates;
 use crate::replica::ReplicaView;
 use crate::replica::machine::{Goal, Wish};
 use crate::rollout::{Rollout, Side, SideGoal, SideView, World};
+use crate::source::EngineGate;
 use crate::story;
 use crate::trouble::Unready;
 
@@ -222,8 +223,9 @@ impl Scene<'_> {
             });
         };
         let model = self.pool.models.get(choice);
-        let files = [model.file.presence(), self.pool.binary.presence()];
-        if files.contains(&Presence::Unknown) && first_looks == FirstLooks::Awaited {
+        let unknown =
+            model.file.presence() == Presence::Unknown || self.pool.source.gate() == EngineGate::Unknown;
+        if unknown && first_looks == FirstLooks::Awaited {
             return None;
         }
         let wish = match self.with_gates(&model, |gates| gates.check()) {
@@ -248,7 +250,7 @@ impl Scene<'_> {
             model: &model.file.presence(),
             expected_digest: model.sha256.as_deref(),
             digest: digest.as_deref(),
-            engine: &self.pool.binary.presence(),
+            engine: &self.pool.source.gate(),
         })
     }
 }

@@ -8,7 +8,6 @@ pub mod machine;
 mod monitor;
 mod watching;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,12 +22,13 @@ pub use budget::RestartPolicy;
 
 use crate::changes::Changes;
 use crate::engine::command::{EngineSpec, fingerprint};
+use crate::engine::launcher::Launcher;
 use crate::engine::output::Output;
 use crate::engine::probe::{Clients, endpoint_url};
-use crate::facts::WatchedFile;
 use crate::gpu::GpuWatch;
 use crate::metrics::Metrics;
 use crate::models::ServedModel;
+use crate::source::EngineSource;
 use custody::{Custody, Legacy};
 use machine::{Goal, LifePolicy, Status};
 
@@ -46,10 +46,10 @@ pub struct ReplicaOptions {
     pub engine_kind: EngineKind,
     /// What to run.
     pub engine: EngineSpec,
-    /// The program that is configured.
-    pub program: PathBuf,
-    /// The engine's binary.
-    pub binary: WatchedFile,
+    /// How it is started.
+    pub launcher: Launcher,
+    /// What it is started from.
+    pub source: EngineSource,
     /// How its engines are kept.
     pub custody: Arc<Custody>,
     /// What an earlier run of the daemon has left of it.
@@ -68,7 +68,7 @@ impl ReplicaOptions {
     /// Of an engine that serves this model.
     #[must_use]
     pub fn fingerprint(&self, model: &ModelChoice) -> String {
-        fingerprint(&self.engine, &self.program, model)
+        fingerprint(&self.engine, &self.launcher, model)
     }
 }
 

@@ -208,6 +208,32 @@ fn act(operation: &OperationStatus, fresh: bool) -> (&'static str, String) {
     (action, human)
 }
 
+/// Tells that an image is being fetched.
+pub fn pulling(image: &str) {
+    let human = "The engine's image is fetched from its registry";
+    Narration::new(ACTOR, "pull", &"image", human).emit();
+    tracing::info!(image, "an image is pulled");
+}
+
+/// Tells that a registry could not be asked, and what is here is used.
+pub fn not_pulled(error: &container_runtime::Error) {
+    let human = "The registry does not answer; the image that is here is used";
+    Narration::new(ACTOR, "pull", &"image", human).warning().emit();
+    tracing::warn!(%error, hint = error.hint(), "an image could not be pulled");
+}
+
+/// Tells what is not as it should be about containers.
+pub fn container_warning(warning: &str) {
+    tracing::warn!(warning, "containers work, but not as they should");
+}
+
+/// Tells that a container of an earlier run is gone.
+pub fn swept(name: &str) {
+    let human = "A container of an earlier engine is removed";
+    Narration::new(ACTOR, "sweep", &"container", human).emit();
+    tracing::info!(name, "a container was removed");
+}
+
 /// Tells when the GPUs come and go.
 pub fn gpus(before: &GpuState, after: &GpuState) {
     match (before, after) {

@@ -77,7 +77,11 @@ pub const fn cure(cause: UnreadyCause) -> &'static str {
             "the engine sees no usable GPU: a build without CUDA, a driver older than its CUDA, or a wrong device mask"
         }
         UnreadyCause::ModelMissing => "put the model file where the pool's configuration says",
-        UnreadyCause::EngineMissing => "install the engine, or set the pool's binary to its path",
+        UnreadyCause::EngineMissing => "install the engine, or correct the pool's binary or container.image",
+        UnreadyCause::EnginePulling => "the engine's image is being fetched from its registry",
+        UnreadyCause::ContainerRuntimeUnavailable => {
+            "run `podman info` (or `docker info`) and `nvidia-ctk cdi list` as the user of pool-managerd"
+        }
         UnreadyCause::Loading => "the model is loading",
         UnreadyCause::LoadTimeout => {
             "raise the pool's load_timeout_ms, or check the disk that holds the model"

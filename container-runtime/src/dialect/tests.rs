@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use api_types::container::{Digest, ImageRef};
 use proptest::prelude::*;
 use secrecy::SecretString;
 
 use super::*;
 use crate::facts::{CgroupVersion, Network};
-use crate::image::{Digest, ImageRef, LocalImage};
+use crate::image::LocalImage;
 use crate::owner::Owner;
 use crate::spec::{ContainerEnvironment, Limits, Mount, PublishedPort};
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use container_runtime::{
     Action, Backend, Cause, Choice, ContainerEnvironment, ContainerId, ContainerSpec, DeviceMask, Error,
-    Exit, ImageRef, Limits, Owner, Redaction, State, detect,
+    Exit, ImageRef, Limits, Owner, Since, State, detect,
 };
 use secrecy::SecretString;
+use tokio::io::AsyncReadExt;
 
 use crate::fake::{Fakes, LONG, SHORT};
 
@@ -443,54 +444,30 @@ async fn ending_what_is_gone_is_no_error() {
     runtime.remove(&id).await.unwrap();
     assert_eq!(runtime.inspect(&id).await.unwrap(), None);
     assert_eq!(runtime.wait(&id).await.unwrap(), None);
-    assert_eq!(runtime.logs(&id, 10).await.unwrap(), None);
-    assert!(runtime.follow_logs(&id, 10).await.unwrap().is_none());
+    assert!(runtime.logs(&id, Since::Start).await.unwrap().is_none());
 }
 
-/// REQ-CONTAINER-LOGS, REQ-CONTAINER-SECRETS, REQ-CONTAINER-FAULTS.
+/// REQ-CONTAINER-LOGS, REQ-CONTAINER-FAULTS.
 #[tokio::test]
-async fn logs_are_bounded_cleaned_redacted_and_their_failure_is_typed() {
+async fn the_failure_of_a_log_is_typed_and_its_words_are_in_it() {
     let fakes = Fakes::new();
     let inspect = container_answer('a', RUNNING, 1);
-    // One stream: the order between two is not kept, and only the last lines are.
-    let logs = format!("seq 1 5000; printf '\\033[31mkey {SECRET}\\033[0m\\007\\n'");
-    fakes.client("podman", &[("inspect", &inspect), ("logs", &logs)]);
-    let mut setup = fakes.setup(PODMAN, LONG);
-    setup.redaction = Redaction::new([SECRET.into()], None);
-    let runtime = detect(&setup).await.unwrap();
-    let lines = runtime.logs(&id('a'), u32::MAX).await.unwrap().unwrap();
-    assert_eq!(lines.len(), container_runtime::MAX_TAIL_LINES as usize);
-    assert!(lines.iter().any(|line| line.text == "key [redacted]"));
-    let asked = fakes
-        .calls("podman")
-        .into_iter()
-        .find(|call| call.starts_with("logs"))
-        .unwrap();
-    assert!(asked.starts_with("logs --tail 2000 "), "{asked}");
-
-    fakes.client(
-        "podman",
-        &[
-            ("inspect", &inspect),
-            ("logs", "echo 'Error: disk on fire' >&2; exit 125"),
-        ],
-    );
-    let error = runtime.logs(&id('a'), 5).await.unwrap_err();
+    let fails = ("logs", "echo 'Error: disk on fire' >&2; exit 125");
+    fakes.client("podman", &[("inspect", &inspect), fails]);
+    let runtime = fakes.runtime(PODMAN, LONG).await;
+    let mut logs = runtime.logs(&id('a'), Since::Now).await.unwrap().unwrap();
+    let (mut stdout, mut stderr) = logs.take_streams().unwrap();
+    assert!(logs.take_streams().is_err());
+    let (mut out, mut err) = (String::new(), String::new());
+    stdout.read_to_string(&mut out).await.unwrap();
+    stderr.read_to_string(&mut err).await.unwrap();
+    assert_eq!((out.as_str(), err.as_str()), ("", "Error: disk on fire\n"));
+    let error = logs.end().await.unwrap_err();
     assert!(
         matches!(&error, Error::Failed(failure) if failure.action == Action::Logs),
         "{error}"
     );
-    fakes.client("podman", &[("inspect", &inspect), ("logs", "sleep 61")]);
-    let runtime = fakes.runtime(PODMAN, SHORT).await;
-    let error = runtime.logs(&id('a'), 5).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::TimedOut {
-                action: Action::Logs,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    let calls = fakes.calls("podman");
+    let asked = calls.iter().find(|call| call.starts_with("logs")).unwrap();
+    assert!(asked.starts_with("logs --follow --tail 0 "), "{asked}");
 }

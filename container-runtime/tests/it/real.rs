@@ -5,13 +5,11 @@
 //! for Docker a hook in the place of NVIDIA's that does nothing. What the runtimes make of the mask is real.
 
 mod docker;
-mod registry;
 mod rootless;
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use container_runtime::{
@@ -21,13 +19,13 @@ use container_runtime::{
 };
 use secrecy::SecretString;
 use tempfile::TempDir;
-use test_harness_support::binaries::static_engine;
+use test_harness_support::containers::{self, client_ended, engine_archive};
+pub(crate) use test_harness_support::containers::{Registry, search_path};
 use test_harness_support::gguf::TinyModel;
 use test_harness_support::http1::{Call, call};
 use test_harness_support::wait::{Look, wait_for};
 
 use docker::Daemon;
-pub(crate) use registry::Registry;
 pub(crate) use rootless::USER;
 
 /// What the engine's answers need: its key reaches it as a variable.
@@ -38,8 +36,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two looks at a program that is to end.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
-
-const CDI_DIR: &str = "/var/run/cdi";
 
 /// Which real runtime, and with whose rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,9 +79,9 @@ impl Real {
     pub(crate) async fn start_with(flavour: Flavour, engine: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let device = format!("GPU-{}", uuid::Uuid::new_v4());
-        let cdi = write_cdi(&device);
+        let cdi = containers::write_cdi(&device).unwrap();
         let (environment, daemon) = match flavour {
-            Flavour::Podman => (podman_environment(dir.path(), engine), None),
+            Flavour::Podman => (containers::environment(dir.path(), engine).unwrap(), None),
             Flavour::Rootless => (rootless::environment(dir.path()), None),
             Flavour::Docker => {
                 let daemon = Daemon::start(dir.path()).await;
@@ -131,40 +127,23 @@ impl Real {
 
     /// Whether it ended well, and what it wrote to both streams.
     pub(crate) fn client_ended(&self, args: &[&str]) -> (bool, String, String) {
-        let output = Command::new(self.flavour.backend().program())
-            .args(args)
-            .env_clear()
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .output()
-            .unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (
-            output.status.success(),
-            text(&output.stdout),
-            text(&output.stderr),
-        )
+        client_ended(self.flavour.backend().program(), &self.environment, args).unwrap()
     }
 
     /// An image of the scripted engine and one more file, so that images of other texts differ.
     pub(crate) fn make_image(&self, name: &str, text: &str) {
-        let files = self.path().join("files");
-        fs::create_dir_all(files.join("models")).unwrap();
-        let engine = static_engine().unwrap_or_else(|error| panic!("{error}"));
-        fs::copy(engine, files.join("scripted-engine")).unwrap();
-        fs::write(files.join("text"), text).unwrap();
-        let archive = self.path().join("files.tar");
-        let made = Command::new("tar")
-            .args(["--create", "--owner=0", "--group=0", "--file"])
-            .arg(&archive)
-            .arg("--directory")
-            .arg(&files)
-            .arg(".")
-            .status()
-            .unwrap();
-        assert!(made.success());
+        let archive = engine_archive(self.path(), text).unwrap();
         let change = "ENTRYPOINT [\"/scripted-engine\"]";
         self.client(&["import", "--change", change, &archive.display().to_string(), name]);
         fs::remove_file(archive).unwrap();
+    }
+
+    /// Makes an image, pushes it under `name`, and forgets it.
+    pub(crate) fn push(&self, registry: &Registry, name: &str, text: &str) {
+        let name = registry.image(name);
+        self.make_image(&name, text);
+        self.client(&["push", &name]);
+        self.client(&["image", "rm", "--force", &name]);
     }
 
     pub(crate) async fn image(&self) -> LocalImage {
@@ -213,7 +192,7 @@ impl Real {
             }
         });
         if let Err(error) = healthy.await {
-            panic!("{error}; it said {:?}", self.runtime.logs(&id, 100).await);
+            panic!("{error}; it said {:?}", self.client_ended(&["logs", id.as_str()]));
         }
         id
     }
@@ -241,8 +220,8 @@ impl Drop for Real {
         if self.flavour == Flavour::Rootless {
             rootless::end_pause(self.dir.path());
         }
-        await_cleanup(self.dir.path());
-        unmount_below(self.dir.path());
+        containers::await_cleanup(self.dir.path());
+        containers::unmount_below(self.dir.path());
         let _gone_or_not = fs::remove_file(&self.cdi);
     }
 }
@@ -262,87 +241,5 @@ pub(crate) fn owner(node: &str, generation: u64) -> Owner {
         pool: "chat".parse().unwrap(),
         replica: "r0".parse().unwrap(),
         generation,
-    }
-}
-
-fn write_cdi(device: &str) -> PathBuf {
-    let spec = serde_json::json!({
-        "cdiVersion": "0.5.0",
-        "kind": "nvidia.com/gpu",
-        "devices": [{
-            "name": device,
-            "containerEdits": {
-                "deviceNodes": [{"path": "/dev/kmsg", "permissions": "rw"}],
-                "env": [format!("GPU_OF_A_TEST={device}")],
-            },
-        }],
-    });
-    let path = Path::new(CDI_DIR).join(format!("llama-orch-test-{device}.json"));
-    let written = fs::create_dir_all(CDI_DIR).and_then(|()| fs::write(&path, spec.to_string()));
-    written.unwrap_or_else(|error| panic!("these tests need root, which writes to {CDI_DIR}: {error}"));
-    path
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "programs are found where the tester's shell finds them"
-)]
-pub(crate) fn search_path() -> String {
-    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
-}
-
-/// Everything that Podman keeps lies in `dir`.
-fn podman_environment(dir: &Path, engine: &str) -> Vec<(String, String)> {
-    let file = |name: &str, text: String| {
-        let path = dir.join(name);
-        fs::write(&path, text).unwrap();
-        path.display().to_string()
-    };
-    let at = dir.display();
-    let storage =
-        format!("[storage]\ndriver = \"overlay\"\ngraphroot = \"{at}/images\"\nrunroot = \"{at}/run\"\n");
-    let containers = format!(
-        "[engine]\ntmp_dir = \"{at}/tmp\"\nvolume_path = \"{at}/volumes\"\nevents_logger = \"file\"\n{engine}\n\
-         [network]\nnetwork_config_dir = \"{at}/networks\"\n"
-    );
-    let registries =
-        "[[registry]]\nlocation = \"127.0.0.1\"\nprefix = \"127.0.0.1\"\ninsecure = true\n".to_owned();
-    [
-        ("PATH", search_path()),
-        ("HOME", at.to_string()),
-        ("CONTAINERS_STORAGE_CONF", file("storage.conf", storage)),
-        ("CONTAINERS_CONF", file("containers.conf", containers)),
-        ("CONTAINERS_REGISTRIES_CONF", file("registries.conf", registries)),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
-}
-
-/// A container's monitor calls Podman once more when its container has ended, which mounts the storage again.
-fn await_cleanup(dir: &Path) {
-    let name = dir.display().to_string();
-    let mentions = |entry: fs::DirEntry| {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(&name)
-    };
-    for _look in 0..200 {
-        if !fs::read_dir("/proc")
-            .into_iter()
-            .flatten()
-            .flatten()
-            .any(mentions)
-        {
-            return;
-        }
-        std::thread::sleep(PAUSE);
-    }
-}
-
-/// Podman keeps its storage mounted as long as it may be used again.
-fn unmount_below(dir: &Path) {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points = mounts.lines().rev().filter_map(|line| line.split(' ').nth(4));
-    for point in points.filter(|point| Path::new(point).starts_with(dir)) {
-        let _gone_or_told_by_the_folder = Command::new("umount").args(["--lazy", point]).status();
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod artifact;
 pub mod capabilities;
+pub mod container;
 pub mod error;
 pub mod event;
 pub mod ids;

@@ -153,8 +153,12 @@ pub enum UnreadyCause {
     DeviceMissing,
     /// The model file is not there or not readable.
     ModelMissing,
-    /// The engine binary is not there or not executable.
+    /// The engine's binary or image is not there, or cannot be executed.
     EngineMissing,
+    /// The engine's image is being fetched.
+    EnginePulling,
+    /// No container runtime can run the engine: it is missing, hangs, or cannot give a container its GPUs.
+    ContainerRuntimeUnavailable,
     /// The process has started, the model is loading.
     Loading,
     /// The engine did not become healthy within its load deadline.

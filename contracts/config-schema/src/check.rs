@@ -12,6 +12,8 @@ use crate::load::Origins;
 use crate::pool_managerd::Pool;
 use crate::{Artifacts, Auth, Config, Engine, Nodes, Sessions};
 
+mod container;
+
 /// Engines that pools can be configured for: those with a launcher and an adapter.
 const SUPPORTED_ENGINES: [EngineKind; 1] = [EngineKind::Llamacpp];
 
@@ -140,11 +142,7 @@ fn pool(pool: &Pool, at: &dyn Fn(&str) -> String, checks: &mut Checks<'_>) {
     workloads(pool, at, checks);
     models(pool, at, checks);
     devices(pool, at, checks);
-    checks.ensure(
-        program(&pool.binary),
-        &at(".binary"),
-        "must be an absolute path or a bare name that PATH resolves",
-    );
+    launcher(pool, at, checks);
     let (initial, max) = (pool.restart.initial_ms.ms(), pool.restart.max_ms.ms());
     checks.ensure(
         initial <= max,
@@ -210,6 +208,39 @@ fn devices(pool: &Pool, at: &dyn Fn(&str) -> String, checks: &mut Checks<'_>) {
         &at(".devices"),
         "names a GPU twice",
     );
+}
+
+fn launcher(pool: &Pool, at: &dyn Fn(&str) -> String, checks: &mut Checks<'_>) {
+    if let Some(binary) = &pool.binary {
+        checks.ensure(
+            program(binary),
+            &at(".binary"),
+            "must be an absolute path or a bare name that PATH resolves",
+        );
+        checks.ensure(
+            pool.container.is_none(),
+            &at(".binary"),
+            "must be left out beside container: the image has the engine's program",
+        );
+    }
+    if let Some(container) = &pool.container {
+        container::check(pool, container, at, checks);
+    }
+}
+
+/// What is usable, but should be said.
+pub(crate) fn warnings(config: &Config) -> impl Iterator<Item = String> {
+    let pools = config.pool_managerd.pools.iter().enumerate();
+    let unpinned = |(index, pool): (usize, &Pool)| {
+        let image = &pool.container.as_ref()?.image;
+        image.digest().is_none().then(|| {
+            format!(
+                "pool_managerd.pools[{index}].container.image: {image} names no digest, so that another image may run \
+                 tomorrow: write {image}@sha256:…"
+            )
+        })
+    };
+    pools.filter_map(unpinned)
 }
 
 /// A relative path would depend on the directory the daemon was started in.

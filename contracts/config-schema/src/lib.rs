@@ -10,6 +10,7 @@ mod auth;
 mod bounded;
 mod check;
 mod client;
+mod container;
 mod dump;
 mod engine_args;
 mod environment;
@@ -34,6 +35,7 @@ pub use artifacts::{Artifacts, TraceText};
 pub use auth::Auth;
 pub use bounded::{Count, Ms};
 pub use client::ClientConfig;
+pub use container::{Container, ContainerMount, Runtime};
 pub use environment::Environment;
 pub use error::{ConfigErrors, Origin, Position, Problem};
 pub use http::Http;
@@ -43,7 +45,7 @@ pub use orchestratord::{
     Durability, Engine, Interrupted, Journal, Nodes, Orchestratord, Placement, Queue, QueuePolicy, Sse,
 };
 pub use overrides::Overrides;
-pub use pool_managerd::{LoadOn, Pool, PoolManagerd, PoolModel, RelayMode, Reservation, Restart};
+pub use pool_managerd::{Launcher, LoadOn, Pool, PoolManagerd, PoolModel, RelayMode, Reservation, Restart};
 pub use sessions::{RateLimit, Sessions};
 pub use settings::{Kind, SETTINGS, Setting};
 pub use text::{BaseUrl, GpuUuid, HostName, ListenAddr, Sha256Text, WebOrigin};

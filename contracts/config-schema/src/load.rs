@@ -90,6 +90,7 @@ pub fn load(environment: &Environment, overrides: &Overrides) -> Result<Loaded, 
     let mut config = read(tree, &mut problems);
     check::config(&config, &origins, &mut problems);
     let mut warnings = mistyped(environment);
+    warnings.extend(check::warnings(&config));
     match token::resolve(&config.auth, &origins, environment) {
         Ok(None) => {}
         Ok(Some(found)) => {

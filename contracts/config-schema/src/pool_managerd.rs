@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use api_types::{EngineKind, ModelId, ModelRef, NodeId, PoolId, Workload};
 use schemars::JsonSchema;
@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::bounded::{Count, Ms};
+use crate::container::Container;
 use crate::environment::node_id_from;
 use crate::text::{BaseUrl, GpuUuid, ListenAddr, Sha256Text};
 
@@ -150,9 +151,12 @@ pub struct Pool {
     #[serde(default)]
     pub replicas: Count<1, 1, 16>,
     /// The engine's program: an absolute path, or a bare name looked up in PATH. Default
-    /// `llama-server`.
-    #[serde(default = "default_binary")]
-    pub binary: PathBuf,
+    /// `llama-server`; not beside `container`.
+    #[serde(default)]
+    pub binary: Option<PathBuf>,
+    /// The container that the engine runs in, instead of `binary`.
+    #[serde(default)]
+    pub container: Option<Container>,
     /// More arguments for the engine. Those that this daemon owns, or that would move work to the
     /// CPU, are refused.
     #[serde(default)]
@@ -208,8 +212,31 @@ fn default_workloads() -> Vec<Workload> {
     vec![Workload::Completion, Workload::Chat]
 }
 
-fn default_binary() -> PathBuf {
-    PathBuf::from("llama-server")
+/// What starts the engines of a pool that names nothing.
+const DEFAULT_BINARY: &str = "llama-server";
+
+/// The one way in which a pool's engines are started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Launcher<'a> {
+    /// A program of this machine: an absolute path or a bare name.
+    Program(&'a Path),
+    /// A container.
+    Container(&'a Container),
+}
+
+impl Pool {
+    /// How its engines are started; the check has seen to it that there is only one way.
+    #[must_use]
+    pub fn launcher(&self) -> Launcher<'_> {
+        match &self.container {
+            Some(container) => Launcher::Container(container),
+            None => Launcher::Program(
+                self.binary
+                    .as_deref()
+                    .unwrap_or_else(|| Path::new(DEFAULT_BINARY)),
+            ),
+        }
+    }
 }
 
 fn masked<S: Serializer>(env: &BTreeMap<String, SecretString>, serializer: S) -> Result<S::Ok, S::Error> {

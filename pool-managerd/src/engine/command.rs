@@ -6,13 +6,15 @@
 //! `GGML_CUDA_ENABLE_UNIFIED_MEMORY`, which would spill into system memory, can never be in the environment.
 
 use std::ffi::OsString;
+use std::net::SocketAddrV4;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use api_types::{ModelChoice, Workload};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
+use super::launcher::Launcher;
 use super::probe::LOOPBACK;
 
 /// What an engine is started for. One excludes the others.
@@ -65,26 +67,34 @@ pub struct EngineSpec {
 }
 
 /// What distinguishes one start from another.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct LaunchParams {
-    /// The server's binary.
-    pub program: PathBuf,
-    /// The model file.
+    /// The model file, where the engine sees it.
     pub model: PathBuf,
     /// The name the engine reports for the model.
     pub alias: String,
-    /// The loopback port to listen on.
-    pub port: u16,
-    /// The file with the API key.
-    pub key_file: PathBuf,
+    /// Where it listens.
+    pub listen: SocketAddrV4,
+    /// How it gets its API key.
+    pub key: ApiKey,
 }
 
-/// Program, arguments and complete environment. Its folder is the replica's.
+/// How an engine gets its API key.
+#[derive(Debug, Clone)]
+pub enum ApiKey {
+    /// From a file that only its user can read.
+    File(PathBuf),
+    /// From its environment: a container's user may be another one.
+    Variable(SecretString),
+}
+
+/// The variable of [`ApiKey::Variable`]; configuration cannot set it.
+const KEY_VARIABLE: &str = "LLAMA_API_KEY";
+
+/// Arguments and complete environment.
 #[derive(Debug, Clone)]
 pub struct EngineCommand {
-    /// Executed as it is, without a shell.
-    pub program: PathBuf,
-    /// Arguments.
+    /// Arguments, as they are; no shell reads them.
     pub args: Vec<OsString>,
     /// Nothing else is inherited.
     pub env: Vec<(String, SecretString)>,
@@ -98,9 +108,11 @@ pub fn llama_server(spec: &EngineSpec, launch: &LaunchParams) -> EngineCommand {
     let mut option = |flag: &str, value: OsString| args.extend([OsString::from(flag), value]);
     option("-m", launch.model.clone().into());
     option("-a", launch.alias.clone().into());
-    option("--host", LOOPBACK.to_string().into());
-    option("--port", launch.port.to_string().into());
-    option("--api-key-file", launch.key_file.clone().into());
+    option("--host", launch.listen.ip().to_string().into());
+    option("--port", launch.listen.port().to_string().into());
+    if let ApiKey::File(path) = &launch.key {
+        option("--api-key-file", path.clone().into());
+    }
     option("-c", total_ctx.to_string().into());
     option("-np", spec.slots.to_string().into());
     option("-dev", device_names(spec.devices.len()).into());
@@ -117,24 +129,22 @@ pub fn llama_server(spec: &EngineSpec, launch: &LaunchParams) -> EngineCommand {
     args.extend(switches.map(OsString::from));
     args.extend(spec.extra_args.iter().map(OsString::from));
     EngineCommand {
-        program: launch.program.clone(),
         args,
-        env: environment(spec),
+        env: environment(spec, &launch.key),
     }
 }
 
 /// What makes one engine another one: everything of its command but what changes from start to start. A running engine
 /// whose fingerprint is not the configured one any more is not taken over.
 #[must_use]
-pub fn fingerprint(spec: &EngineSpec, program: &Path, model: &ModelChoice) -> String {
+pub fn fingerprint(spec: &EngineSpec, launcher: &Launcher, model: &ModelChoice) -> String {
     let command = llama_server(
         spec,
         &LaunchParams {
-            program: program.to_owned(),
             model: model.model_ref.as_str().into(),
             alias: model.model_id.to_string(),
-            port: 0,
-            key_file: PathBuf::new(),
+            listen: SocketAddrV4::new(LOOPBACK, 0),
+            key: ApiKey::File(PathBuf::new()),
         },
     );
     let mut hash = Sha256::new();
@@ -142,7 +152,7 @@ pub fn fingerprint(spec: &EngineSpec, program: &Path, model: &ModelChoice) -> St
         hash.update(bytes.len().to_le_bytes());
         hash.update(bytes);
     };
-    part(program.as_os_str().as_bytes());
+    part(&launcher.identity());
     command.args.iter().for_each(|arg| part(arg.as_bytes()));
     for (name, value) in &command.env {
         part(name.as_bytes());
@@ -182,7 +192,7 @@ const RESERVED: [&str; 3] = [
     "GGML_CUDA_ENABLE_UNIFIED_MEMORY",
 ];
 
-fn environment(spec: &EngineSpec) -> Vec<(String, SecretString)> {
+fn environment(spec: &EngineSpec, key: &ApiKey) -> Vec<(String, SecretString)> {
     let given = spec
         .env
         .iter()
@@ -191,7 +201,11 @@ fn environment(spec: &EngineSpec) -> Vec<(String, SecretString)> {
         ("CUDA_VISIBLE_DEVICES".to_owned(), spec.devices.join(",").into()),
         ("CUDA_DEVICE_ORDER".to_owned(), "PCI_BUS_ID".into()),
     ];
-    given.cloned().chain(devices).collect()
+    let key = match key {
+        ApiKey::File(_) => None,
+        ApiKey::Variable(key) => Some((KEY_VARIABLE.to_owned(), key.clone())),
+    };
+    given.cloned().chain(devices).chain(key).collect()
 }
 
 #[cfg(test)]
@@ -199,6 +213,7 @@ mod tests {
     use super::*;
     use api_types::ModelId;
     use proptest::prelude::*;
+    use std::net::Ipv4Addr;
 
     fn spec() -> EngineSpec {
         EngineSpec {
@@ -217,11 +232,10 @@ mod tests {
 
     fn launch() -> LaunchParams {
         LaunchParams {
-            program: "/opt/llama-server".into(),
             model: "/models/tiny.gguf".into(),
             alias: "tiny".into(),
-            port: 40_001,
-            key_file: "/state/key".into(),
+            listen: SocketAddrV4::new(LOOPBACK, 40_001),
+            key: ApiKey::File("/state/key".into()),
         }
     }
 
@@ -294,6 +308,26 @@ mod tests {
         );
     }
 
+    /// REQ-POOL-CONTAINER: no argument shows the key, and the engine listens where the published port leads.
+    #[test]
+    fn in_a_container_the_key_is_a_variable() {
+        let launch = LaunchParams {
+            listen: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8080),
+            key: ApiKey::Variable("5ecret-5ecret".into()),
+            ..launch()
+        };
+        let command = llama_server(&spec(), &launch);
+        let line: Vec<&str> = command.args.iter().map(|arg| arg.to_str().unwrap()).collect();
+        let line = line.join(" ");
+        assert!(line.contains("--host 0.0.0.0 --port 8080 -c"), "{line}");
+        assert!(!line.contains("api-key") && !line.contains("5ecret"), "{line}");
+        let (name, value) = command.env.last().unwrap();
+        assert_eq!(
+            (name.as_str(), value.expose_secret()),
+            (KEY_VARIABLE, "5ecret-5ecret")
+        );
+    }
+
     #[test]
     fn another_setting_is_another_engine() {
         let of = |spec: &EngineSpec, model: &str| {
@@ -301,7 +335,7 @@ mod tests {
                 model_ref: model.parse().unwrap(),
                 model_id: ModelId::new("tiny").unwrap(),
             };
-            fingerprint(spec, Path::new("/opt/llama-server"), &model)
+            fingerprint(spec, &Launcher::Program("/opt/llama-server".into()), &model)
         };
         let same = of(&spec(), "file:/m.gguf");
         assert_eq!(same, of(&spec(), "file:/m.gguf"));
@@ -319,7 +353,7 @@ mod tests {
             slots in 1_u32..65, ctx in 1_u32..1_000_000, devices in 1_usize..9, port: u16,
         ) {
             let spec = EngineSpec { slots, ctx, devices: vec!["GPU-x".into(); devices], ..spec() };
-            let args = llama_server(&spec, &LaunchParams { port, ..launch() }).args;
+            let args = llama_server(&spec, &LaunchParams { listen: SocketAddrV4::new(LOOPBACK, port), ..launch() }).args;
             let value = |flag: &str| {
                 let at = args.iter().position(|arg| arg == flag).unwrap();
                 args[at + 1].to_str().unwrap().to_owned()

@@ -1,6 +1,7 @@
 //! Turns a program's output into lines, whatever the program does: endless lines, floods, control characters,
 //! broken UTF-8. Pure: bytes and the time in, lines out. Holds at most one line and one chunk.
 
+use container_runtime::printable;
 use tokio::time::{Duration, Instant};
 
 /// Longest line that is kept whole (4 KiB); llama.cpp's longest regular lines are a few hundred bytes.
@@ -136,7 +137,7 @@ impl Splitter {
 
     fn finish(&mut self, out: &mut impl FnMut(String)) {
         if !self.line.is_empty() {
-            out(printable(&self.line, self.cut));
+            out(shown(&self.line, self.cut));
         }
         self.line.clear();
         self.cut = 0;
@@ -144,11 +145,8 @@ impl Splitter {
 }
 
 /// Terminals show these lines: nothing in them may move a cursor.
-fn printable(line: &[u8], cut: usize) -> String {
-    let mut text: String = String::from_utf8_lossy(line)
-        .chars()
-        .filter(|c| *c == '\t' || !c.is_control())
-        .collect();
+fn shown(line: &[u8], cut: usize) -> String {
+    let mut text = printable(line);
     if cut > 0 {
         text.push_str(&format!(" [{cut} more bytes]"));
     }
@@ -182,7 +180,7 @@ mod tests {
     fn control_characters_and_broken_utf8_cannot_reach_a_terminal() {
         assert_eq!(
             lines_of(&[b"\x1b[31mred\x07\tx \xff\xfe \xc3\xa9"]),
-            ["[31mred\tx \u{fffd}\u{fffd} é"]
+            ["red x \u{fffd}\u{fffd} é"]
         );
     }
 

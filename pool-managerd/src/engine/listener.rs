@@ -25,17 +25,30 @@ pub enum Listener {
     Foreign,
 }
 
-/// Looks up who listens on IPv4 `port` and whether it belongs to process group `group`. Blocking.
+/// Whose the sockets on an engine's port must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortOwner {
+    /// A process of this group.
+    Group(u32),
+    /// The container runtime's, which leads the port to the engine's container: these very sockets, seen when the
+    /// runtime had just taken the port. None: the kernel leads there without anybody listening.
+    Sockets(Vec<u64>),
+}
+
+/// Looks up who listens on IPv4 `port` and whether that is `owner`. Blocking.
 ///
 /// # Errors
 /// When `/proc` cannot be read.
-pub fn who_listens(port: u16, group: u32) -> io::Result<Listener> {
-    let table = fs::read_to_string("/proc/net/tcp")?;
-    let listening: Vec<Row> = rows(&table, port).collect();
+pub fn who_listens(port: u16, owner: &PortOwner) -> io::Result<Listener> {
+    let listening = listening(port)?;
+    let owned = match owner {
+        PortOwner::Sockets(none) if none.is_empty() && listening.is_empty() => return Ok(Listener::Ours),
+        PortOwner::Sockets(sockets) => sockets.clone(),
+        PortOwner::Group(group) => sockets_of(*group),
+    };
     if listening.is_empty() {
         return Ok(Listener::Nobody);
     }
-    let owned = sockets_of(group);
     if listening.iter().any(|row| !owned.contains(&row.inode)) {
         return Ok(Listener::Foreign);
     }
@@ -45,6 +58,19 @@ pub fn who_listens(port: u16, group: u32) -> io::Result<Listener> {
     } else {
         Listener::OursExposed
     })
+}
+
+/// The sockets that listen on a port now. Blocking.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn sockets_on(port: u16) -> io::Result<Vec<u64>> {
+    Ok(listening(port)?.into_iter().map(|row| row.inode).collect())
+}
+
+fn listening(port: u16) -> io::Result<Vec<Row>> {
+    let table = fs::read_to_string("/proc/net/tcp")?;
+    Ok(rows(&table, port).collect())
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -93,25 +119,44 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    fn our_group() -> u32 {
-        Stat::of(std::process::id()).unwrap().group
+    fn our_group() -> PortOwner {
+        PortOwner::Group(Stat::of(std::process::id()).unwrap().group)
+    }
+
+    /// REQ-POOL-CONTAINER: whoever takes the port later has another socket.
+    #[test]
+    fn only_the_sockets_that_were_seen_are_a_containers() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = PortOwner::Sockets(sockets_on(port).unwrap());
+        assert_eq!(who_listens(port, &seen).unwrap(), Listener::Ours);
+        drop(listener);
+        assert_eq!(who_listens(port, &seen).unwrap(), Listener::Nobody);
+        let _another = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        assert_eq!(who_listens(port, &seen).unwrap(), Listener::Foreign);
+        let kernel = PortOwner::Sockets(Vec::new());
+        assert_eq!(who_listens(port, &kernel).unwrap(), Listener::Foreign);
+        assert_eq!(who_listens(1, &kernel).unwrap(), Listener::Ours);
     }
 
     #[test]
     fn a_listener_of_this_process_is_ours_and_of_no_other_group() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert_eq!(who_listens(port, our_group()).unwrap(), Listener::Ours);
-        assert_eq!(who_listens(port, 1).unwrap(), Listener::Foreign);
+        assert_eq!(who_listens(port, &our_group()).unwrap(), Listener::Ours);
+        assert_eq!(
+            who_listens(port, &PortOwner::Group(1)).unwrap(),
+            Listener::Foreign
+        );
         drop(listener);
-        assert_eq!(who_listens(port, our_group()).unwrap(), Listener::Nobody);
+        assert_eq!(who_listens(port, &our_group()).unwrap(), Listener::Nobody);
     }
 
     #[test]
     fn a_listener_beyond_loopback_is_told_apart() {
         let listener = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert_eq!(who_listens(port, our_group()).unwrap(), Listener::OursExposed);
+        assert_eq!(who_listens(port, &our_group()).unwrap(), Listener::OursExposed);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde_json::json;
 use url::Url;
 
 use super::command::EngineMode;
-use super::listener::{Listener, who_listens};
+use super::listener::{Listener, PortOwner, who_listens};
 
 /// Engines listen here and nowhere else.
 pub const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -66,7 +66,7 @@ pub struct Prober {
     alias: String,
     mode: EngineMode,
     port: u16,
-    group: u32,
+    owner: PortOwner,
 }
 
 /// The clients all probers share.
@@ -113,14 +113,14 @@ pub fn endpoint_url(port: u16) -> String {
 }
 
 impl Prober {
-    /// A prober of the engine in process group `group`.
+    /// A prober of the engine whose port is its `owner`'s.
     ///
     /// # Errors
     /// When the key cannot be sent in a header.
     pub fn new(
         clients: &Clients,
         port: u16,
-        group: u32,
+        owner: PortOwner,
         expected: Expected,
         key: &SecretString,
     ) -> Result<Self, BuildError> {
@@ -134,7 +134,7 @@ impl Prober {
             alias: expected.alias,
             mode: expected.mode,
             port,
-            group,
+            owner,
         })
     }
 
@@ -179,8 +179,8 @@ impl Prober {
     }
 
     async fn owner(&self) -> std::io::Result<Listener> {
-        let (port, group) = (self.port, self.group);
-        tokio::task::spawn_blocking(move || who_listens(port, group))
+        let (port, owner) = (self.port, self.owner.clone());
+        tokio::task::spawn_blocking(move || who_listens(port, &owner))
             .await
             .map_err(std::io::Error::other)?
     }

@@ -2,7 +2,8 @@
 //! one lets it run: an engine ends when it is told to, not when its daemon does.
 //!
 //! The end is the shim's end, seen through a pidfd: by then the engine is reaped, its log is complete and nothing of
-//! it runs any more. Where the shim itself was killed, the kernel has killed the engine, and the rest is ended here.
+//! it runs any more. Where the shim itself was killed, the kernel has killed an engine without a container, and the rest
+//! is ended here. Nothing here asks whether there is a container; what differs is in the shim.
 
 use std::io::{self, BufRead as _, BufReader};
 use std::os::fd::OwnedFd;
@@ -11,23 +12,25 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::shim::{Answer, Exit, Orders, PROGRAM, Record, SHIM, end_remains, read_exit};
-use crate::procfs::ProcessIdentity;
+use super::container::{Client, NotStarted};
+use super::shim::{Answer, Exit, Orders, PROGRAM, Record, SHIM, end_all, read_exit};
+use crate::procfs::{ProcessIdentity, watched};
 
 /// How much longer than its grace a shim may take: it reaps, drains and writes three small files.
 const SHIM_MARGIN: Duration = Duration::from_secs(5);
+
+/// The same where it calls a container runtime's client: three calls that may be slow.
+const CLIENT_MARGIN: Duration = Duration::from_secs(60);
 
 /// An engine that was started. Must live inside a runtime.
 #[derive(Debug)]
 pub struct EngineProcess {
     dir: PathBuf,
     record: Record,
-    engine: ProcessIdentity,
+    client: Client,
     shim: ProcessIdentity,
     ended: AsyncFd<OwnedFd>,
     /// Absent for one that another run of the daemon has started.
@@ -35,23 +38,21 @@ pub struct EngineProcess {
 }
 
 impl EngineProcess {
-    /// Starts the engine of the replica with that folder. Blocking, for as long as two programs take to start.
+    /// Starts the engine of the replica with that folder. Blocking, for as long as two programs or a container take to
+    /// start.
     ///
     /// # Errors
     /// The operating system's, or what the shim says.
-    pub fn spawn(dir: &Path, orders: &Orders) -> io::Result<Self> {
+    pub fn spawn(dir: &Path, client: &Client, orders: &Orders) -> Result<Self, NotStarted> {
         let mut child = shim(dir)?;
         let told = tell(&mut child, orders);
         let record = match told.and_then(|()| hear(&mut child)) {
-            Ok(Answer::Started(engine)) => Record {
-                shim: Some(ProcessIdentity::of(child.id())?),
-                engine: Some(engine),
-                ..orders.record.clone()
-            },
-            Ok(Answer::Refused(why)) => return Err(give_up(child, io::Error::other(why))),
-            Err(error) => return Err(give_up(child, error)),
+            Ok(Answer::Started(record)) => *record,
+            Ok(Answer::Refused(why)) => return Err(give_up(child, why)),
+            Err(error) => return Err(give_up(child, error.into())),
         };
-        let process = Self::attach(dir, record)?.ok_or(io::ErrorKind::NotFound)?;
+        let process =
+            Self::attach(dir, client, record)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         Ok(Self {
             child: Some(child),
             ..process
@@ -62,8 +63,8 @@ impl EngineProcess {
     ///
     /// # Errors
     /// When it cannot be watched.
-    pub fn attach(dir: &Path, record: Record) -> io::Result<Option<Self>> {
-        let (Some(shim), Some(engine)) = (record.shim, record.engine) else {
+    pub fn attach(dir: &Path, client: &Client, record: Record) -> io::Result<Option<Self>> {
+        let Some(shim) = record.shim else {
             return Ok(None);
         };
         let Some(handle) = shim.open()? else {
@@ -72,7 +73,7 @@ impl EngineProcess {
         Ok(Some(Self {
             dir: dir.to_owned(),
             record,
-            engine,
+            client: client.clone(),
             shim,
             ended: watched(handle)?,
             child: None,
@@ -85,10 +86,11 @@ impl EngineProcess {
         &self.record
     }
 
-    /// The engine's process id, which is also its group's.
+    /// The engine's process id on this machine, which is also its group's; `None` of one that had ended before it was
+    /// seen.
     #[must_use]
-    pub const fn pid(&self) -> u32 {
-        self.engine.pid
+    pub fn pid(&self) -> Option<u32> {
+        self.record.engine.map(|engine| engine.pid)
     }
 
     /// Waits for the end; nothing of the engine runs afterwards. `None`: its shim was killed and could not say how
@@ -102,11 +104,19 @@ impl EngineProcess {
             // It has ended: this does not block.
             let _reaped = child.wait()?;
         }
-        let start = self.record.start.clone();
-        spawn_blocking(move || end_remains(&start))
-            .await
-            .map_err(io::Error::other)??;
-        Ok(read_exit(&self.dir, self.record.generation))
+        let exit = read_exit(&self.dir, self.record.generation);
+        if !exit.is_some_and(|exit| exit.removed) {
+            end_all(&self.record.start, &self.client).await?;
+        }
+        Ok(exit)
+    }
+
+    /// How much longer than its grace its shim may take.
+    const fn margin(&self) -> Duration {
+        match self.record.start.contained() {
+            Some(_) => CLIENT_MARGIN,
+            None => SHIM_MARGIN,
+        }
     }
 
     /// Has the engine ended by its shim: politely within `grace`, or at once when there is none. A shim that does not
@@ -121,7 +131,7 @@ impl EngineProcess {
             Signal::TERM
         };
         self.shim.signal(signal)?;
-        if let Ok(ended) = timeout(grace + SHIM_MARGIN, self.wait()).await {
+        if let Ok(ended) = timeout(grace + self.margin(), self.wait()).await {
             return ended;
         }
         self.shim.signal(Signal::KILL)?;
@@ -161,18 +171,9 @@ fn no_pipe() -> io::Error {
 }
 
 /// A shim whose engine did not start is of no use.
-fn give_up(mut child: Child, error: io::Error) -> io::Error {
+fn give_up(mut child: Child, why: NotStarted) -> NotStarted {
     // Both fail only when it has ended already.
     let _killed_or_gone = child.kill();
     let _reaped = child.wait();
-    error
-}
-
-/// Readable once the process has ended.
-#[expect(
-    deprecated,
-    reason = "its successor is an unsafe fn whose condition (a descriptor that stays open and the same) an OwnedFd meets"
-)]
-fn watched(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(pidfd, Interest::READABLE)
+    why
 }

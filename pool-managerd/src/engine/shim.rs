@@ -1,15 +1,18 @@
 //! The shim: a small process between the daemon and one start of an engine, made of this same program. It is the
-//! engine's parent, so an engine outlives the daemon, its output is always drained, its end is always known, and
-//! nothing of it is left behind. Here are its parts; what it does is told in `run`.
+//! engine's parent, or holds its container, so an engine outlives the daemon, its output is always drained, its end is
+//! always known, and nothing of it is left behind. Here are its parts; what it does is told in `run`.
 //!
 //! ```text
-//! pool-managerd ── orders (stdin) ──▶ shim ── exec step ──▶ engine
+//! pool-managerd ── orders (stdin) ──▶ shim ─┬ exec step ──▶ engine
+//!                                           └ Podman, Docker ──▶ container with the engine
 //!       ▲  answer (stdout), then files: start.json, N.log, exit.json   (one folder per replica)
 //!       └─ pidfd: the shim has ended, so the engine has, and nothing of it runs any more
 //! ```
 //!
 //! Signals to a shim: SIGTERM ends the engine politely, with the grace of its orders; SIGINT at once.
 
+mod contained;
+mod engine;
 mod exec;
 mod log;
 mod orders;
@@ -21,8 +24,8 @@ use std::process::ExitCode;
 
 pub use exec::REFUSAL;
 pub use log::{Follow, LogFiles, LogLimits};
-pub use orders::{Answer, Exit, FORMAT, Orders, Record, read_exit, read_record};
-pub use remains::{Start, end_remains};
+pub use orders::{Answer, Exit, FORMAT, Orders, Record, Run, read_exit, read_record};
+pub use remains::{Contained, Place, RunningContainer, Start, end_all, end_remains};
 pub use run::PROGRAM;
 
 /// The first argument that makes this program a shim; the second is the replica's folder.

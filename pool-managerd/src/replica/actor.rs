@@ -110,7 +110,7 @@ impl Actor {
         if let Legacy::Running(record, key) = self.options.legacy.clone() {
             self.story
                 .taken_over(self.machine.model().map(|model| &model.choice.model_id));
-            self.attend(record.generation, key, Origin::Inherited(*record), None);
+            self.attend(record.generation, key, Origin::Inherited(record), None);
             self.publish();
         }
     }
@@ -237,8 +237,8 @@ impl Actor {
         let stop = CancellationToken::new();
         let launch = Launch {
             spec: self.options.engine.clone(),
+            source: self.options.source.clone(),
             // A file that vanished since the goal was set makes this start fail, with its name.
-            program: self.options.binary.path().unwrap_or_default(),
             model: model.and_then(|model| model.file.path()).unwrap_or_default(),
             alias: choice.map_or_else(String::new, |choice| choice.model_id.to_string()),
             fingerprint: choice.map_or_else(String::new, |choice| self.options.fingerprint(choice)),

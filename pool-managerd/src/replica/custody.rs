@@ -1,21 +1,24 @@
 //! What a replica's engine is entrusted to its shim with, and what is done with engines that an earlier run of the
 //! daemon has left: those that are still wanted are taken over, all others are ended.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
+use api_types::{NodeId, PoolId, ReplicaId};
+use container_runtime::{Backend, Owner};
 use narration_core::wall;
 use rustix::process::Signal;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::engine::command::EngineCommand;
+use crate::engine::container::{Client, ContainerRun};
 use crate::engine::output::Output;
 use crate::engine::shim::{
-    FORMAT, LogFiles, LogLimits, Orders, Record, SHIM, Start, end_remains, read_record,
+    Contained, FORMAT, LogFiles, LogLimits, Orders, Place, Record, Run, SHIM, Start, end_remains, read_record,
 };
 use crate::facts::Inputs;
 use crate::procfs::{self, ProcessIdentity};
@@ -28,6 +31,10 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// How the engines of one replica are kept.
 #[derive(Debug, Clone)]
 pub struct Custody {
+    /// Its pool.
+    pub pool: PoolId,
+    /// Itself.
+    pub replica: ReplicaId,
     /// Its private folder: records, logs, keys, and the engine's working directory.
     pub dir: PathBuf,
     /// Configured values that must not appear in any line of its output.
@@ -42,9 +49,20 @@ pub struct Custody {
     pub node: NodeCustody,
 }
 
-/// What is recorded of one start, beside its command.
+/// What one start runs.
+#[derive(Debug, Clone)]
+pub enum Vessel {
+    /// A program of this machine.
+    Program(PathBuf),
+    /// A container of this runtime.
+    Container(Backend, ContainerRun),
+}
+
+/// What is run, and what is recorded of it.
 #[derive(Debug, Clone)]
 pub struct StartOrder {
+    /// What is run.
+    pub vessel: Vessel,
     /// Of everything that makes this engine another one.
     pub fingerprint: String,
     /// The loopback port it listens on.
@@ -58,6 +76,10 @@ pub struct StartOrder {
 /// The part of it that is the same for all replicas of a node.
 #[derive(Debug, Clone)]
 pub struct NodeCustody {
+    /// What it is called.
+    pub node: NodeId,
+    /// How container runtimes are called.
+    pub client: Client,
     /// The file that this daemon holds a lock on as long as it lives.
     pub owner_lock: PathBuf,
     /// How long an engine may be without a daemon.
@@ -69,6 +91,19 @@ pub struct NodeCustody {
 }
 
 impl Custody {
+    fn contained(&self, backend: Backend, generation: u64) -> Contained {
+        Contained {
+            backend,
+            owner: Owner {
+                node: self.node.node.clone(),
+                pool: self.pool.clone(),
+                replica: self.replica.clone(),
+                generation,
+            },
+            running: None,
+        }
+    }
+
     /// Where the API key of one start is.
     #[must_use]
     pub fn key_file(&self, generation: u64) -> PathBuf {
@@ -81,14 +116,24 @@ impl Custody {
         LogFiles::new(&self.dir, generation)
     }
 
-    /// The orders for one start. Makes its control group.
+    /// The orders for one start. Makes its control group, unless it gets a container.
     #[must_use]
     pub fn orders(&self, command: EngineCommand, start: StartOrder, output: &Output) -> Orders {
         let own = std::iter::once(output.key()).chain(&self.secrets);
         let secrets = own.map(|secret| secret.expose_secret().to_owned());
         let env = command.env.into_iter();
+        let (run, place) = match start.vessel {
+            Vessel::Program(program) => (Run::Program(program), Place::Host(self.node.cgroups.clone())),
+            Vessel::Container(backend, run) => {
+                let contained = self.contained(backend, output.generation());
+                (
+                    Run::Container(run, self.node.client.clone()),
+                    Place::Container(contained),
+                )
+            }
+        };
         Orders {
-            program: command.program,
+            run,
             args: command.args,
             env: env
                 .map(|(name, value)| (name, value.expose_secret().to_owned()))
@@ -102,7 +147,7 @@ impl Custody {
                 format: FORMAT,
                 boot_id: self.node.boot_id.clone(),
                 generation: output.generation(),
-                start: self.node.start(),
+                start: begun(place),
                 fingerprint: start.fingerprint,
                 port: start.port,
                 inputs: start.inputs,
@@ -115,16 +160,20 @@ impl Custody {
     }
 }
 
-impl NodeCustody {
-    fn start(&self) -> Start {
-        let mut start = Start::new(None);
-        start.cgroup = self.cgroups.as_ref().and_then(|parent| {
+/// A start there; the control group is made below the one that is named.
+fn begun(place: Place) -> Start {
+    let mut start = Start::new(place);
+    if let Place::Host(parent) = &start.place {
+        let group = parent.as_ref().and_then(|parent| {
             let group = parent.join(format!("llama-orch-engine-{}", start.mark));
             fs::create_dir(&group).is_ok().then_some(group)
         });
-        start
+        start.place = Place::Host(group);
     }
+    start
+}
 
+impl NodeCustody {
     fn is_alive(&self, record: &Record) -> bool {
         record.boot_id == self.boot_id && record.shim.is_some_and(ProcessIdentity::is_running)
     }
@@ -164,6 +213,18 @@ pub struct Inheritance {
     engines: PathBuf,
     node: NodeCustody,
     kept: HashSet<u32>,
+    containers: BTreeSet<Owner>,
+}
+
+/// What becomes of the rest.
+#[derive(Debug, Default)]
+pub struct Rest {
+    /// What could not be ended.
+    pub troubles: Vec<String>,
+    /// Whose containers go on.
+    pub kept: BTreeSet<Owner>,
+    /// Containers of starts that are over. Their processes are ended; they are to be removed.
+    pub left: Vec<Contained>,
 }
 
 impl Inheritance {
@@ -174,6 +235,7 @@ impl Inheritance {
             engines,
             node,
             kept: HashSet::new(),
+            containers: BTreeSet::new(),
         }
     }
 
@@ -190,29 +252,33 @@ impl Inheritance {
         match key {
             Ok(key) if wanted && self.node.is_alive(&record) => {
                 self.kept.extend(record.shim.map(|shim| shim.pid));
+                let contained = record.start.contained();
+                self.containers
+                    .extend(contained.map(|contained| contained.owner.clone()));
                 Legacy::Running(Box::new(record), key)
             }
             _ => Legacy::Ended(generation),
         }
     }
 
-    /// Ends everything that was not taken, and returns what could not be ended. Blocking.
+    /// Ends everything that was not taken. Blocking.
     #[must_use]
-    pub fn end_the_rest(self) -> Vec<String> {
+    pub fn end_the_rest(self) -> Rest {
         let mut troubles = Vec::new();
         for shim in self.shims().filter(|shim| !self.kept.contains(&shim.pid)) {
             troubles.extend(end_shim(shim).err().map(|error| error.to_string()));
         }
-        for record in self
-            .records()
-            .filter(|record| record.boot_id == self.node.boot_id)
-        {
-            let kept = record.shim.is_some_and(|shim| self.kept.contains(&shim.pid));
-            if !kept {
-                troubles.extend(end_remains(&record.start).err().map(|error| error.to_string()));
-            }
+        let kept = |record: &Record| record.shim.is_some_and(|shim| self.kept.contains(&shim.pid));
+        let over: Vec<Record> = self.records().filter(|record| !kept(record)).collect();
+        for record in over.iter().filter(|record| record.boot_id == self.node.boot_id) {
+            troubles.extend(end_remains(&record.start).err().map(|error| error.to_string()));
         }
-        troubles
+        let left = over.iter().filter_map(|record| record.start.contained().cloned());
+        Rest {
+            troubles,
+            left: left.collect(),
+            kept: self.containers,
+        }
     }
 
     /// Every shim of this state directory that runs, with or without a record.
@@ -254,6 +320,6 @@ fn end_shim(shim: ProcessIdentity) -> io::Result<()> {
         }
         sleep(PAUSE);
     }
-    // The kernel ends its engine with it.
+    // The kernel ends its engine with it; a container is among what is left.
     shim.signal(Signal::KILL)
 }

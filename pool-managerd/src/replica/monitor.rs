@@ -2,7 +2,7 @@
 //! it, classifies its end. Owns the process; tells the actor and never waits for it beyond the channel.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Process;
 use super::watching::{Subject, Watch};
-use crate::engine::command::{EngineSpec, LaunchParams, llama_server};
+use crate::engine::command::{ApiKey, EngineSpec, LaunchParams, llama_server};
+use crate::engine::container::{Client, NotStarted};
 use crate::engine::ending::{self, EVIDENCE_LINES, Ending};
+use crate::engine::listener::PortOwner;
 use crate::engine::output::Output;
 use crate::engine::probe::{Clients, Expected, LOOPBACK, Look, Prober};
 use crate::engine::process::EngineProcess;
@@ -23,14 +25,15 @@ use crate::engine::shim::{Exit, Record};
 use crate::facts::Inputs;
 use crate::gpu::GpuWatch;
 use crate::gpu::residency::Claim;
-use crate::replica::custody::{Custody, StartOrder};
+use crate::replica::custody::{Custody, StartOrder, Vessel};
+use crate::source::EngineSource;
 use crate::state_dir::write_key;
 use crate::trouble::Unready;
 
 /// Everything one start needs.
 pub(super) struct Launch {
     pub spec: EngineSpec,
-    pub program: PathBuf,
+    pub source: EngineSource,
     pub model: PathBuf,
     /// The name clients use for the model.
     pub alias: String,
@@ -56,7 +59,7 @@ pub(super) enum Origin {
     /// It is to be started, with these files; of the model so many bytes have to be on the GPUs at least.
     New(Inputs, u64),
     /// An earlier run of the daemon has started it.
-    Inherited(Record),
+    Inherited(Box<Record>),
 }
 
 /// What the monitor tells.
@@ -79,12 +82,18 @@ pub(super) enum News {
 /// Runs one generation to its end, or until the daemon leaves it.
 pub(super) async fn run(launch: Launch, news: mpsc::Sender<News>) {
     let launch = Arc::new(launch);
-    let ending = match begin(&launch).await {
+    let begun = tokio::select! {
+        biased;
+        // A container may take long to start: the next run of the daemon takes it over, or ends it.
+        () = launch.leave.cancelled() => return,
+        begun = begin(&launch) => begun,
+    };
+    let ending = match begun {
         Ok(process) => match live(process, &launch, &news).await {
             Some(ending) => ending,
             None => return,
         },
-        Err(error) => not_started(&error),
+        Err(why) => not_started(why),
     };
     launch.output.close(ending.how.clone());
     // A key that cannot be removed is of no use to anybody once its engine is gone.
@@ -121,34 +130,51 @@ impl Launch {
     }
 
     /// Blocking.
-    fn spawn(&self, inputs: Inputs, weights: u64) -> io::Result<EngineProcess> {
+    fn spawn(&self, inputs: Inputs, weights: u64) -> Result<EngineProcess, NotStarted> {
         let key_file = self.key_file();
+        // A later run of the daemon reads it there, wherever the engine has it from.
         write_key(&key_file, self.output.key())?;
         let port = free_port()?;
+        let (vessel, model) = self
+            .source
+            .vessel(self.model.clone(), port, &self.spec.devices)
+            .map_err(|why| NotStarted::new(why.cause, why.hint))?;
+        let (listen, key) = match &vessel {
+            Vessel::Program(_) => (SocketAddrV4::new(LOOPBACK, port), ApiKey::File(key_file)),
+            Vessel::Container(_, run) => (
+                SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, run.container_port),
+                ApiKey::Variable(self.output.key().clone()),
+            ),
+        };
         let params = LaunchParams {
-            program: self.program.clone(),
-            model: self.model.clone(),
+            model,
             alias: self.alias.clone(),
-            port,
-            key_file,
+            listen,
+            key,
         };
         let command = llama_server(&self.spec, &params);
         let start = StartOrder {
+            vessel,
             fingerprint: self.fingerprint.clone(),
             port,
             inputs,
             weights,
         };
         let orders = self.custody.orders(command, start, &self.output);
-        EngineProcess::spawn(&self.custody.dir, &orders)
+        EngineProcess::spawn(&self.custody.dir, self.client(), &orders)
+    }
+
+    fn client(&self) -> &Client {
+        &self.custody.node.client
     }
 }
 
-async fn begin(launch: &Arc<Launch>) -> io::Result<EngineProcess> {
+async fn begin(launch: &Arc<Launch>) -> Result<EngineProcess, NotStarted> {
     match &launch.origin {
         Origin::Inherited(record) => {
-            let process = EngineProcess::attach(&launch.custody.dir, record.clone())?;
-            process.ok_or_else(|| io::Error::other("it ended before it was taken over"))
+            let process = EngineProcess::attach(&launch.custody.dir, launch.client(), Record::clone(record))?;
+            let gone = || io::Error::other("it ended before it was taken over");
+            Ok(process.ok_or_else(gone)?)
         }
         Origin::New(inputs, weights) => {
             let (launch, inputs, weights) = (Arc::clone(launch), inputs.clone(), *weights);
@@ -164,10 +190,10 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((LOOPBACK, 0))?.local_addr()?.port())
 }
 
-fn not_started(error: &io::Error) -> Ending {
+fn not_started(why: NotStarted) -> Ending {
     Ending {
-        cause: UnreadyCause::EngineExited,
-        how: format!("not started: {error}"),
+        cause: why.cause,
+        how: format!("not started: {}", why.why),
         last_error: None,
     }
 }
@@ -196,11 +222,21 @@ async fn supervise(
     launch: &Launch,
     news: &mpsc::Sender<News>,
 ) -> Option<io::Result<Option<Exit>>> {
-    let (pid, port) = (process.pid(), process.record().port);
-    let record = process.record().clone();
+    let (pid, record) = (process.pid(), process.record().clone());
     let watching = async {
+        let Some(pid) = pid else {
+            // It has ended already, which is told below.
+            return std::future::pending().await;
+        };
+        let (port, owner) = (record.port, port_owner(pid, &record));
         tell(news, News::Started(Process { pid, port })).await;
-        match Prober::new(&launch.clients, port, pid, launch.expected(), launch.output.key()) {
+        match Prober::new(
+            &launch.clients,
+            port,
+            owner,
+            launch.expected(),
+            launch.output.key(),
+        ) {
             Ok(prober) => {
                 Watch::new(launch.subject(prober, pid, &record), news.clone())
                     .run()
@@ -219,6 +255,17 @@ async fn supervise(
         () = launch.stop.cancelled() => Some(end_politely(process, launch).await),
         () = launch.leave.cancelled() => None,
         never = watching => match never {},
+    }
+}
+
+/// Who has to listen on the engine's port.
+fn port_owner(pid: u32, record: &Record) -> PortOwner {
+    match record.start.contained() {
+        None => PortOwner::Group(pid),
+        Some(contained) => {
+            let running = contained.running.as_ref();
+            PortOwner::Sockets(running.map(|running| running.sockets.clone()).unwrap_or_default())
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use pool_managerd::engine::command::EngineMode;
+use pool_managerd::engine::listener::PortOwner;
 use pool_managerd::engine::probe::{Clients, Expected, Look, Prober};
 use secrecy::SecretString;
 use serde_json::json;
@@ -38,7 +39,13 @@ fn prober_of(port: u16, group: u32, alias: &str, mode: EngineMode) -> Result<Pro
         alias: alias.to_owned(),
         mode,
     };
-    Ok(Prober::new(&Clients::new()?, port, group, expected, &key)?)
+    Ok(Prober::new(
+        &Clients::new()?,
+        port,
+        PortOwner::Group(group),
+        expected,
+        &key,
+    )?)
 }
 
 /// ORCH-3526: an engine that was not started for the pool's workload is not ready.

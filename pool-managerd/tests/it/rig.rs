@@ -33,6 +33,12 @@ pub(crate) const GPUS: [&str; 2] = [
     "GPU-fake0000-0000-4000-8000-000000000001",
 ];
 
+/// Where an engine in a container finds its script.
+pub(crate) const SCRIPT_INSIDE: &str = "/script.json";
+
+/// Tells the engines of one rig from those of others, by its folder.
+pub(crate) const RIG_VARIABLE: &str = "RIG";
+
 pub(crate) struct Rig {
     /// Dropped after every daemon of the test, which are made later.
     _engines: EnginesBelow,
@@ -51,6 +57,8 @@ pub(crate) struct Rig {
     pub(crate) pool: String,
     /// Lines of the pool's environment.
     pub(crate) env: String,
+    /// The container that the engine runs in instead: its key's value, as TOML.
+    pub(crate) container: Option<String>,
     pub(crate) devices: Vec<String>,
     /// From the polite to the forced stop.
     pub(crate) grace_ms: u64,
@@ -82,6 +90,7 @@ impl Rig {
             node: String::new(),
             pool: String::new(),
             env: String::new(),
+            container: None,
             devices: vec![GPUS[0].to_owned()],
             grace_ms: 2000,
             pause_ms: 20,
@@ -98,7 +107,7 @@ impl Rig {
         Ok(fs::write(self.script_file(), serde_json::to_vec(script)?)?)
     }
 
-    fn script_file(&self) -> PathBuf {
+    pub(crate) fn script_file(&self) -> PathBuf {
         self.dir.path().join("script.json")
     }
 
@@ -142,7 +151,7 @@ model = "file:{dir}/tiny.gguf"
 devices = {:?}
 slots = 2
 ctx = 512
-binary = "{}"
+{}
 health_interval_ms = 50
 stop_grace_ms = {}
 {}
@@ -152,25 +161,44 @@ max_ms = {}
 budget = 3
 window_ms = 600000
 [pool_managerd.pools.env]
-{SCRIPT_VARIABLE} = "{}"
-{FILE_VARIABLE} = "{dir}/nvml.json"
+{}
 {}
 "#,
             self.library.display(),
             self.keep_engines,
             self.node,
             self.devices,
-            self.engine.display(),
+            self.launcher(),
             self.grace_ms,
             self.pool,
             self.pause_ms,
             self.pause_ms.max(100),
-            self.script_file().display(),
+            self.engine_variables(),
             self.env
         )?;
         let path = self.dir.path().join("config.toml");
         fs::write(&path, text)?;
         Ok(path)
+    }
+
+    fn launcher(&self) -> String {
+        match &self.container {
+            Some(container) => format!("container = {container}"),
+            None => format!("binary = \"{}\"", self.engine.display()),
+        }
+    }
+
+    /// What a pretended engine has to be told; one in a container reads its script elsewhere and is seen on its GPU without
+    /// its help.
+    fn engine_variables(&self) -> String {
+        let dir = self.dir.path().display();
+        match &self.container {
+            Some(_) => format!("{SCRIPT_VARIABLE} = \"{SCRIPT_INSIDE}\"\n{RIG_VARIABLE} = \"{dir}\""),
+            None => format!(
+                "{SCRIPT_VARIABLE} = \"{}\"\n{FILE_VARIABLE} = \"{dir}/nvml.json\"",
+                self.script_file().display()
+            ),
+        }
     }
 
     pub(crate) fn command(&self) -> Result<Command> {

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use owned_folder::OwnedFolder;
 use pool_managerd::engine::shim::{
-    Answer, Exit, FORMAT, LogFiles, LogLimits, Orders, REFUSAL, Record, SHIM, Start, read_exit, read_record,
+    Answer, Exit, FORMAT, LogFiles, LogLimits, Orders, Place, REFUSAL, Record, Run, SHIM, Start, read_exit,
+    read_record,
 };
 use pool_managerd::facts::Inputs;
 use pool_managerd::procfs::{ProcessIdentity, boot_id};
@@ -42,13 +43,13 @@ impl Shim {
         let mut child = spawn(dir.path())?;
         serde_json::to_writer(child.stdin.take().context("stdin")?, &orders)?;
         let answer = answer(&mut child)?;
-        let Answer::Started(engine) = answer else {
+        let Answer::Started(record) = answer else {
             bail!("{answer:?}")
         };
         Ok(Self {
             owner: Some(owner),
             start: orders.record.start,
-            engine,
+            engine: record.engine.context("no engine")?,
             child,
             dir,
         })
@@ -109,7 +110,7 @@ fn answer(child: &mut Child) -> Result<Answer> {
 
 fn orders(script: &str, lock: &Path) -> Result<Orders> {
     Ok(Orders {
-        program: "/bin/sh".into(),
+        run: Run::Program("/bin/sh".into()),
         args: vec!["-c".into(), script.into()],
         env: vec![
             ("PATH".into(), "/usr/bin:/bin".into()),
@@ -124,7 +125,7 @@ fn orders(script: &str, lock: &Path) -> Result<Orders> {
             format: FORMAT,
             boot_id: boot_id()?,
             generation: GENERATION,
-            start: Start::new(None),
+            start: Start::new(Place::Host(None)),
             fingerprint: "f".into(),
             port: 1,
             inputs: Inputs::default(),
@@ -252,7 +253,7 @@ async fn an_engine_without_a_daemon_ends_itself_in_time() -> Result<()> {
 #[tokio::test]
 async fn a_program_that_cannot_be_executed_says_so_in_the_log() -> Result<()> {
     let mut shim = Shim::with("", |orders| {
-        orders.program = PathBuf::from("/nonexistent/llama-server");
+        orders.run = Run::Program("/nonexistent/llama-server".into());
     })?;
     assert_eq!(shim.end()?.status().code(), Some(127));
     let log = shim.log();

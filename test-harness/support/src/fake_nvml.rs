@@ -11,8 +11,12 @@
 //! # Ok(()) }
 //! ```
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+
+use fake_nvml::residents::{Resident, folder, started_ticks};
 
 pub use fake_nvml::Status;
 pub use fake_nvml::spec::{
@@ -110,6 +114,24 @@ impl FakeNvml {
         file.persist(&self.path)?;
         Ok(())
     }
+}
+
+/// Says that a process holds memory on GPUs, bytes by UUID, from now on until it ends: what a real driver learns by a CUDA
+/// context.
+///
+/// # Errors
+/// There is no such process, or the file cannot be written.
+pub fn hold(control_file: &Path, pid: u32, held: BTreeMap<String, u64>) -> io::Result<()> {
+    let resident = Resident {
+        started_ticks: started_ticks(pid).ok_or(io::ErrorKind::NotFound)?,
+        held,
+    };
+    let folder = folder(control_file);
+    fs::create_dir_all(&folder)?;
+    let file = tempfile::NamedTempFile::new_in(&folder)?;
+    serde_json::to_writer(&file, &resident)?;
+    file.persist(folder.join(pid.to_string()))?;
+    Ok(())
 }
 
 /// The driver of the reference box.

@@ -6,6 +6,7 @@
 //! sockets, processes that it started, temporary folders, the workspace's target folder.
 
 pub mod binaries;
+pub mod containers;
 pub mod daemon;
 pub mod fake_nvml;
 pub mod faulty_disk;

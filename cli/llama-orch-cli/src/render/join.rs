@@ -321,7 +321,7 @@ mod tests {
             (pool.id.as_str(), pool.devices[0].as_str()),
             ("box-2-chat", joining.gpus[0].uuid.as_str())
         );
-        assert_eq!(Some(&pool.binary), joining.engine.as_ref());
+        assert_eq!(pool.binary, joining.engine);
     }
 
     /// REQ-NODE-JOIN.

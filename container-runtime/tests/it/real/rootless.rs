@@ -9,7 +9,9 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{podman_environment, search_path};
+use test_harness_support::containers;
+
+use super::search_path;
 
 /// Nobody's number, user and group.
 pub(crate) const USER: u32 = 52_813;
@@ -18,7 +20,7 @@ pub(crate) const USER: u32 = 52_813;
 const STORAGE: &str = "[storage.options.overlay]\nignore_chown_errors = \"true\"\n";
 
 pub(super) fn environment(dir: &Path) -> Vec<(String, String)> {
-    let mut environment = podman_environment(dir, "");
+    let mut environment = containers::environment(dir, "").unwrap();
     let storage = dir.join("storage.conf");
     let text = fs::read_to_string(&storage).unwrap();
     fs::write(&storage, text + STORAGE).unwrap();

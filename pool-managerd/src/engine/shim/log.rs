@@ -6,8 +6,10 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use http_util::redact::{MARK, redact};
+use container_runtime::Redaction;
+use http_util::redact::redact;
 use owned_folder::PRIVATE_FILE;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::Instant;
@@ -16,9 +18,6 @@ use crate::engine::lines::Intake;
 
 /// One read of a pipe; a pipe of the kernel holds 64 KiB.
 const CHUNK_BYTES: usize = 8 << 10;
-
-/// Shorter configured values are switches and paths, not secrets.
-const MIN_SECRET_BYTES: usize = 8;
 
 /// How much of an engine's output is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,7 +155,7 @@ fn read_lines(file: &mut File, offset: u64, text: &mut String) -> io::Result<u64
 pub(super) struct LogWriter {
     files: LogFiles,
     limits: LogLimits,
-    secrets: Vec<String>,
+    redaction: Redaction,
     open: Option<(File, u64)>,
 }
 
@@ -164,11 +163,11 @@ impl LogWriter {
     /// Empty. None of the secrets will be in it; those too short to be one are left alone, since replacing them
     /// would tear ordinary words.
     pub(super) fn new(files: LogFiles, limits: LogLimits, secrets: Vec<String>) -> Self {
-        let long_enough = |secret: &String| secret.len() >= MIN_SECRET_BYTES;
+        let secrets = secrets.into_iter().map(SecretString::from);
         let mut writer = Self {
             files,
             limits,
-            secrets: secrets.into_iter().filter(long_enough).collect(),
+            redaction: Redaction::new(secrets, Some(redact)),
             open: None,
         };
         writer.begin();
@@ -192,7 +191,7 @@ impl LogWriter {
     fn write(&mut self, lines: &[String]) {
         let text: String = lines
             .iter()
-            .flat_map(|line| [self.clean(line), "\n".to_owned()])
+            .flat_map(|line| [self.redaction.apply(line), "\n".to_owned()])
             .collect();
         let Some((file, written)) = &mut self.open else {
             return;
@@ -212,14 +211,6 @@ impl LogWriter {
             Ok(()) => self.begin(),
             Err(_) => self.open = None,
         }
-    }
-
-    fn clean(&self, line: &str) -> String {
-        self.secrets
-            .iter()
-            .fold(redact(line).into_owned(), |text, secret| {
-                text.replace(secret, MARK)
-            })
     }
 }
 

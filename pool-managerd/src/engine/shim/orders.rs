@@ -13,11 +13,12 @@ use tempfile::NamedTempFile;
 
 use super::log::LogLimits;
 use super::remains::Start;
+use crate::engine::container::{Client, ContainerRun, NotStarted};
 use crate::facts::Inputs;
 use crate::procfs::ProcessIdentity;
 
 /// The form of [`Record`]; a record of another form is not taken over.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const RECORD: &str = "start.json";
 const EXIT: &str = "exit.json";
@@ -25,9 +26,9 @@ const EXIT: &str = "exit.json";
 /// One start, as ordered. It holds the engine's environment and goes through a pipe only.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Orders {
-    /// The engine's program.
-    pub program: PathBuf,
-    /// Its arguments.
+    /// What is run.
+    pub run: Run,
+    /// The engine's arguments.
     pub args: Vec<OsString>,
     /// Its whole environment.
     pub env: Vec<(String, String)>,
@@ -43,6 +44,15 @@ pub struct Orders {
     pub adopt_within_ms: u64,
     /// What a later daemon must know.
     pub record: Record,
+}
+
+/// What is run.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Run {
+    /// A program of this machine, as it is, without a shell.
+    Program(PathBuf),
+    /// A container, by this client.
+    Container(ContainerRun, Client),
 }
 
 /// What is kept of a start, so that a later daemon can take it over or end it.
@@ -68,17 +78,18 @@ pub struct Record {
     pub started_unix_ms: u64,
     /// The shim; set by itself before the engine is started.
     pub shim: Option<ProcessIdentity>,
-    /// The engine, leader of its group; set by the shim once it is started.
+    /// The engine, leader of its group or first process of its container; set by the shim once it is started. A container's
+    /// may have ended before it was seen.
     pub engine: Option<ProcessIdentity>,
 }
 
 /// The shim's one line to the daemon.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Answer {
-    /// The engine's process runs.
-    Started(ProcessIdentity),
-    /// It does not.
-    Refused(String),
+    /// The engine is started; its record as it is now.
+    Started(Box<Record>),
+    /// It is not.
+    Refused(NotStarted),
 }
 
 /// How an engine ended.
@@ -90,6 +101,8 @@ pub struct Exit {
     pub wait_status: i32,
     /// Whether the kernel killed any process for memory meanwhile, where it tells.
     pub oom_killed: Option<bool>,
+    /// Whether nothing of it is left.
+    pub removed: bool,
 }
 
 impl Exit {

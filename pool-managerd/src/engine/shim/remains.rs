@@ -1,6 +1,7 @@
 //! Everything that belongs to one start of an engine, and how all of it is ended: by its control group where the
 //! node has version 2 of them, and by a mark in the environment that every descendant inherits. A process that
-//! leaves its group and its session is found by both.
+//! leaves its group and its session is found by both. In a container it is the namespace of their numbers, which none of
+//! them can leave, and the container is removed.
 
 use std::fs;
 use std::io;
@@ -8,10 +9,13 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
+use container_runtime::{Backend, Owner};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
+use crate::engine::container::Client;
 use crate::procfs::{self, ProcessIdentity};
 
 /// The variable that every process of a start carries.
@@ -27,18 +31,69 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct Start {
     /// The mark.
     pub mark: Uuid,
-    /// Its control group, where the node has version 2 of them and the daemon may make some.
-    pub cgroup: Option<PathBuf>,
+    /// Where they run.
+    pub place: Place,
+}
+
+/// Where the processes of a start run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// On this machine, in this control group, where the node has version 2 of them and the daemon may make some.
+    Host(Option<PathBuf>),
+    /// In a container.
+    Container(Contained),
+}
+
+/// A start's container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contained {
+    /// Whose client it answers to.
+    pub backend: Backend,
+    /// What its labels say, and its name is made of.
+    pub owner: Owner,
+    /// What is known once it runs.
+    pub running: Option<RunningContainer>,
+}
+
+/// A container that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningContainer {
+    /// Its id.
+    pub id: String,
+    /// Where all of its processes have their numbers.
+    pub pid_namespace: Option<u64>,
+    /// The runtime's sockets on its port.
+    pub sockets: Vec<u64>,
 }
 
 impl Start {
-    /// A start like no other.
+    /// A start like no other, there.
     #[must_use]
-    pub fn new(cgroup: Option<PathBuf>) -> Self {
+    pub fn new(place: Place) -> Self {
         Self {
             mark: Uuid::new_v4(),
-            cgroup,
+            place,
         }
+    }
+
+    /// Its container, if it has one.
+    #[must_use]
+    pub const fn contained(&self) -> Option<&Contained> {
+        match &self.place {
+            Place::Host(_) => None,
+            Place::Container(contained) => Some(contained),
+        }
+    }
+
+    const fn cgroup(&self) -> Option<&PathBuf> {
+        match &self.place {
+            Place::Host(group) => group.as_ref(),
+            Place::Container(_) => None,
+        }
+    }
+
+    fn pid_namespace(&self) -> Option<u64> {
+        self.contained()?.running.as_ref()?.pid_namespace
     }
 
     /// `NAME=value` of the mark.
@@ -49,7 +104,9 @@ impl Start {
     /// Whether a process is one of it.
     #[must_use]
     pub fn owns(&self, pid: u32) -> bool {
-        procfs::environment(pid).contains(&self.marked())
+        let namespace = self.pid_namespace();
+        let inside = namespace.is_some() && procfs::pid_namespace(pid) == namespace;
+        inside || procfs::environment(pid).contains(&self.marked())
     }
 
     /// Its processes that run now.
@@ -59,6 +116,31 @@ impl Start {
         let carries = |pid: &u32| procfs::environment(*pid).contains(&marked);
         let pids = procfs::pids().filter(carries);
         pids.filter_map(|pid| ProcessIdentity::of(pid).ok()).collect()
+    }
+}
+
+/// Kills every process of a start and takes away its control group or container.
+///
+/// # Errors
+/// That some are left, with their process ids, or what the container runtime says.
+pub async fn end_all(start: &Start, client: &Client) -> io::Result<()> {
+    let processes = start.clone();
+    let ended = spawn_blocking(move || end_remains(&processes)).await;
+    let removed = match start.contained() {
+        Some(contained) => contained.remove(client).await,
+        None => Ok(()),
+    };
+    ended.map_err(io::Error::other)?.and(removed)
+}
+
+impl Contained {
+    /// Ends and removes it. That it is gone already is no error.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub async fn remove(&self, client: &Client) -> io::Result<()> {
+        let runtime = client.runtime(self.backend).await.map_err(io::Error::other)?;
+        runtime.remove_of(&self.owner).await.map_err(io::Error::other)
     }
 }
 
@@ -89,7 +171,7 @@ pub fn end_remains(start: &Start) -> io::Result<()> {
 }
 
 fn kill_group(start: &Start) {
-    if let Some(group) = &start.cgroup {
+    if let Some(group) = start.cgroup() {
         // Kernels before 5.14 have no such file; the mark finds the processes too.
         let _killed_or_unknown = fs::write(group.join("cgroup.kill"), "1");
     }
@@ -97,7 +179,9 @@ fn kill_group(start: &Start) {
 
 /// A group is busy for a moment after its last process was killed.
 fn remove_group(start: &Start) -> io::Result<()> {
-    let Some(group) = &start.cgroup else { return Ok(()) };
+    let Some(group) = start.cgroup() else {
+        return Ok(());
+    };
     let mut removed = fs::remove_dir(group);
     for _ in 0..ROUNDS {
         match &removed {
@@ -117,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_process_that_left_group_and_session_is_found_by_its_mark() {
-        let start = Start::new(None);
+        let start = Start::new(Place::Host(None));
         let script = "setsid sh -c 'setsid sleep 600 & sleep 600' & exec sleep 600";
         let mut child = Command::new("sh")
             .args(["-c", script])
@@ -127,7 +211,7 @@ mod tests {
         while start.processes().len() < 4 {
             std::thread::yield_now();
         }
-        assert!(Start::new(None).processes().is_empty());
+        assert!(Start::new(Place::Host(None)).processes().is_empty());
         end_remains(&start).unwrap();
         assert!(start.processes().is_empty());
         child.wait().unwrap();

@@ -3,29 +3,30 @@
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::pin::pin;
-use std::process::{ExitCode, ExitStatus, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
-use rustix::process::{Signal, kill_process_group, setsid};
+use rustix::process::setsid;
 use rustix::thread::set_name;
-use tokio::process::{Child, Command};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
-use super::EXEC;
+use super::engine::{Engine, Outcome};
 use super::log::{LogFiles, LogWriter, drain};
-use super::orders::{Answer, Exit, Orders};
+use super::orders::{Answer, Exit, Orders, Run};
 use super::orphan::abandoned;
-use super::remains::{MARK, end_remains};
+use super::remains::{end_all, end_remains};
 use crate::engine::ending::oom_kills;
-use crate::procfs::{self, ProcessIdentity};
+use crate::procfs::ProcessIdentity;
 
 /// This program, even when its file has been replaced meanwhile.
 pub const PROGRAM: &str = "/proc/self/exe";
+
+/// How long a container's output is read on by its client, which has to notice the end itself.
+const LAST_WORDS_BY_A_CLIENT: Duration = Duration::from_secs(10);
 
 /// How long the output of an ended engine is read on. Nothing of it runs any more; only a process that hides from
 /// both group and mark can still hold the pipe.
@@ -39,7 +40,7 @@ pub(super) fn main(dir: Option<OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            answer(&Answer::Refused(error.to_string()));
+            answer(&Answer::Refused(error.into()));
             ExitCode::FAILURE
         }
     }
@@ -71,65 +72,60 @@ async fn supervise(dir: &Path, mut orders: Orders) -> io::Result<()> {
     let mut end = Ends::new(&orders)?;
     let (generation, before) = (orders.record.generation, oom_kills());
     let files = LogFiles::new(dir, generation);
-    let log = RefCell::new(LogWriter::new(
-        files,
-        orders.log,
-        std::mem::take(&mut orders.secrets),
-    ));
-    let mut child = start(&orders)?;
-    let engine = ProcessIdentity::of(child.id().ok_or(io::ErrorKind::NotFound)?)?;
-    orders.record.engine = Some(engine);
+    let secrets = std::mem::take(&mut orders.secrets);
+    let log = RefCell::new(LogWriter::new(files, orders.log, secrets));
+    let mut engine = match Engine::start(&mut orders).await {
+        Ok(engine) => engine,
+        Err(refused) => {
+            answer(&Answer::Refused(refused));
+            return Ok(());
+        }
+    };
     orders.record.write(dir)?;
-    answer(&Answer::Started(engine));
+    answer(&Answer::Started(Box::new(orders.record.clone())));
 
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (stdout, stderr) = engine.streams().await;
     let mut words = pin!(async { tokio::join!(drain_some(stdout, &log), drain_some(stderr, &log)) });
-    let mut life = pin!(end.wait(&mut child, engine.pid));
+    let mut life = pin!(end.wait(&mut engine));
     let mut complete = false;
-    let status = loop {
+    let outcome = loop {
         tokio::select! {
             biased;
-            status = &mut life => break status?,
+            outcome = &mut life => break outcome?,
             _ = &mut words, if !complete => complete = true,
         }
     };
-    // The exit is told even when something of the engine cannot be ended: the daemon finds it by its mark.
-    let left = end_remains(&orders.record.start);
     if !complete {
-        let _complete_or_cut = timeout(LAST_WORDS, words).await;
+        let last = match orders.run {
+            Run::Program(_) => LAST_WORDS,
+            Run::Container(..) => LAST_WORDS_BY_A_CLIENT,
+        };
+        let _complete_or_cut = timeout(last, words).await;
     }
+    // The exit is told even when something of the engine cannot be ended: the daemon finds it by its record.
+    let left = remove(&orders).await;
     let exit = Exit {
         generation,
-        wait_status: status.into_raw(),
-        oom_killed: before.and_then(|before| Some(oom_kills()? > before)),
+        wait_status: outcome.wait_status,
+        oom_killed: before.and_then(|before| Some(oom_kills()? > before || outcome.oom_killed)),
+        removed: left.is_ok(),
     };
     exit.write(dir)?;
     left
+}
+
+/// Nothing of the start is left after this.
+async fn remove(orders: &Orders) -> io::Result<()> {
+    match &orders.run {
+        Run::Program(_) => end_remains(&orders.record.start),
+        Run::Container(_, client) => end_all(&orders.record.start, client).await,
+    }
 }
 
 async fn drain_some(pipe: Option<impl tokio::io::AsyncRead + Unpin>, log: &RefCell<LogWriter>) {
     if let Some(pipe) = pipe {
         drain(pipe, log).await;
     }
-}
-
-fn start(orders: &Orders) -> io::Result<Child> {
-    let group = orders.record.start.cgroup.clone().unwrap_or_default();
-    let mut command = std::process::Command::new(PROGRAM);
-    command
-        .arg(EXEC)
-        .arg(std::process::id().to_string())
-        .arg(group)
-        .arg(&orders.program)
-        .args(&orders.args)
-        .env_clear()
-        .envs(orders.env.iter().map(|(name, value)| (name, value)))
-        .env(MARK, orders.record.start.mark.to_string())
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    Command::from(command).spawn()
 }
 
 /// What ends an engine besides itself.
@@ -152,35 +148,38 @@ impl Ends {
         })
     }
 
-    async fn wait(&mut self, child: &mut Child, group: u32) -> io::Result<ExitStatus> {
-        tokio::select! {
+    /// Until the engine has ended, by itself or by what ends it.
+    async fn wait(&mut self, engine: &mut Engine) -> io::Result<Outcome> {
+        let manner = tokio::select! {
             biased;
-            status = child.wait() => return status,
-            () = self.due(group) => kill(group, Signal::KILL),
+            ended = engine.ended() => return ended,
+            manner = self.due() => manner,
+        };
+        if matches!(manner, Manner::Politely) {
+            tokio::select! {
+                biased;
+                _ = self.at_once.recv() => {}
+                ended = engine.stop(self.grace) => if let Some(ended) = ended? {
+                    return Ok(ended);
+                },
+            }
         }
-        child.wait().await
+        engine.kill().await;
+        engine.ended().await
     }
 
-    /// Until the engine must be killed; asks it to end before, where there is time for that.
-    async fn due(&mut self, group: u32) {
+    async fn due(&mut self) -> Manner {
         tokio::select! {
             biased;
-            _ = self.at_once.recv() => return,
-            _ = self.polite.recv() => {}
-            () = abandoned(&self.owner_lock, self.adopt_within) => {}
-        }
-        kill(group, Signal::TERM);
-        tokio::select! {
-            biased;
-            _ = self.at_once.recv() => {}
-            () = tokio::time::sleep(self.grace) => {}
+            _ = self.at_once.recv() => Manner::AtOnce,
+            _ = self.polite.recv() => Manner::Politely,
+            () = abandoned(&self.owner_lock, self.adopt_within) => Manner::Politely,
         }
     }
 }
 
-/// The leader has not been waited for, so the group's number is still its own.
-fn kill(group: u32, signal: Signal) {
-    if let Some(group) = procfs::raw(group) {
-        let _sent_or_gone = kill_process_group(group, signal);
-    }
+/// How an engine is to be ended.
+enum Manner {
+    AtOnce,
+    Politely,
 }

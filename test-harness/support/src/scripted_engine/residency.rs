@@ -5,10 +5,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fake_nvml::residents::{Resident, folder, started_ticks};
 use fake_nvml::spec::FILE_VARIABLE;
 
 use super::script::Residency;
+use crate::fake_nvml::hold;
 
 /// What the driver keeps for any program with a context.
 const CONTEXT_BYTES: u64 = 300 << 20;
@@ -34,19 +34,8 @@ pub(super) fn declare(residency: &Residency, model: Option<&Path>, loaded: bool)
         .map_or(Ok(0), |path| fs::metadata(path).map(|meta| meta.len()))?;
     let share = bytes.div_ceil(uuids.len().max(1) as u64);
     let pid = std::process::id();
-    let resident = Resident {
-        started_ticks: started_ticks(pid).ok_or(io::ErrorKind::NotFound)?,
-        held: uuids
-            .into_iter()
-            .map(|uuid| (uuid, CONTEXT_BYTES + share))
-            .collect(),
-    };
-    let folder = folder(&control);
-    fs::create_dir_all(&folder)?;
-    let file = tempfile::NamedTempFile::new_in(&folder)?;
-    serde_json::to_writer(&file, &resident)?;
-    file.persist(folder.join(pid.to_string()))?;
-    Ok(())
+    let held = uuids.into_iter().map(|uuid| (uuid, CONTEXT_BYTES + share));
+    hold(&control, pid, held.collect())
 }
 
 #[expect(
