@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn labels_tell_the_owner() {
-        let labels = r#"{"orch.node":"n","orch.pool":"p","orch.replica":"r","orch.generation":"18446744073709551615"}"#;
+        let labels = r#"{"orch.home":"0123456789ab","orch.node":"n","orch.pool":"p","orch.replica":"r","orch.generation":"18446744073709551615"}"#;
         let container = inspected(&answer(r#"{"Status":"created"}"#, labels)).unwrap();
         assert_eq!(container.name, "orch-x");
         assert_eq!(container.owner.unwrap().generation, u64::MAX);

@@ -28,7 +28,7 @@ pub use facts::{Backend, CgroupVersion, Facts, Network};
 pub use host::{Adaptation, CgroupLayout, Host};
 pub use image::{ImageWarning, LocalImage};
 pub use logs::{Logs, Since};
-pub use owner::Owner;
+pub use owner::{Home, Owner};
 pub use preflight::{
     CDI_DIRS, Finding, Needs, OLDEST_TOOLKIT, Preflight, Problem, Severity, check, preflight,
 };

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api_types::container::ImageRef;
-use api_types::ids::NodeId;
 
 use crate::cli::{Call, Cli};
 use crate::container::{Container, ContainerId, Ending, State, inspected, listed};
@@ -17,7 +16,7 @@ use crate::facts::Facts;
 use crate::host::Adaptation;
 use crate::image::{self, Inspected, LocalImage};
 use crate::logs::{Logs, Since};
-use crate::owner::{self, Owner};
+use crate::owner::{self, Home, Owner};
 use crate::spec::ContainerSpec;
 
 mod exit;
@@ -265,12 +264,12 @@ impl ContainerRuntime {
         Logs::start(&self.shared.cli, &args).map(Some)
     }
 
-    /// All containers of a node, whatever they do.
+    /// All containers of a manager, whatever they do.
     ///
     /// # Errors
     /// The runtime fails.
-    pub async fn list(&self, node: &NodeId) -> Result<Vec<Container>, Error> {
-        let filter = format!("label={}={node}", owner::NODE);
+    pub async fn list(&self, home: &Home) -> Result<Vec<Container>, Error> {
+        let filter = format!("label={}={home}", owner::HOME);
         let args = ["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter].map(str::to_owned);
         let stdout = self.query(Action::List, args.into()).await?;
         let ids = listed(&stdout).map_err(|problem| self.shared.cli.junk(Action::List, problem, &stdout))?;
@@ -281,14 +280,14 @@ impl ContainerRuntime {
         Ok(containers)
     }
 
-    /// Removes every container of a node whose owner is not to be kept. The caller has no start in flight whose owner is
+    /// Removes every container of a manager whose owner is not to be kept. The caller has no start in flight whose owner is
     /// not among `keep`.
     ///
     /// # Errors
     /// The runtime cannot list them; what cannot be removed is in the answer.
-    pub async fn sweep(&self, node: &NodeId, keep: &BTreeSet<Owner>) -> Result<Swept, Error> {
+    pub async fn sweep(&self, home: &Home, keep: &BTreeSet<Owner>) -> Result<Swept, Error> {
         let mut swept = Swept::default();
-        for container in self.list(node).await? {
+        for container in self.list(home).await? {
             if container.owner.as_ref().is_some_and(|owner| keep.contains(owner)) {
                 continue;
             }

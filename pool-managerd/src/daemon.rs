@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use auth_min::BindRefusal;
 use config_schema::{Config, Environment, PoolManagerd};
-use container_runtime::Owner;
+use container_runtime::{Home, Owner};
 use http_front::shutdown::{StopSignal, signals};
 use http_front::{BindError, Front, Limits, Listener};
 use llama_orch_client::{ClientConfig, ClientError, OrchestratorClient};
@@ -348,7 +348,7 @@ impl Loops {
         gpus: &watch::Receiver<GpuState>,
         changes: &Changes,
     ) -> Images {
-        let sweeper = Sweeper::new(custody.node.clone(), kept);
+        let sweeper = Sweeper::new(custody.home.clone(), kept);
         Images::new(
             custody.client.clone(),
             sweeper,
@@ -402,6 +402,7 @@ fn custody(
     state: &StateDir,
 ) -> Result<NodeCustody, StartError> {
     Ok(NodeCustody {
+        home: Home::of(&state.engines()),
         node: node.node_id.clone(),
         client: Client::of(environment),
         owner_lock: state.lock(),

@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api_types::NodeId;
-use container_runtime::{Backend, ContainerRuntime, Owner};
+use container_runtime::{Backend, ContainerRuntime, Home, Owner};
 use tokio::sync::{Mutex, watch};
 
 use crate::engine::container::{Client, trouble};
@@ -16,18 +15,18 @@ use crate::trouble::{Unready, chain};
 /// Sweeps each runtime once. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Sweeper {
-    node: NodeId,
+    home: Home,
     /// Whose containers go on; nothing is swept before that is known.
     keep: watch::Receiver<Option<BTreeSet<Owner>>>,
     swept: Arc<Mutex<Vec<Backend>>>,
 }
 
 impl Sweeper {
-    /// Of a node's containers.
+    /// Of this daemon's containers.
     #[must_use]
-    pub fn new(node: NodeId, keep: watch::Receiver<Option<BTreeSet<Owner>>>) -> Self {
+    pub fn new(home: Home, keep: watch::Receiver<Option<BTreeSet<Owner>>>) -> Self {
         Self {
-            node,
+            home,
             keep,
             swept: Arc::default(),
         }
@@ -53,7 +52,7 @@ impl Sweeper {
             return Ok(());
         }
         let swept = runtime
-            .sweep(&self.node, &keep)
+            .sweep(&self.home, &keep)
             .await
             .map_err(|error| trouble(&error))?;
         for container in &swept.removed {

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use super::*;
 use crate::facts::{CgroupVersion, Network};
 use crate::image::LocalImage;
-use crate::owner::Owner;
+use crate::owner::{Home, Owner};
 use crate::spec::{ContainerEnvironment, Limits, Mount, PublishedPort};
 
 const A: &str = "GPU-6f1f0d8e-0000-0000-0000-000000000000";
@@ -17,6 +17,7 @@ const B: &str = "GPU-6f1f0d8e-0000-0000-0000-000000000001";
 
 fn spec(devices: &[&str], args: &[String]) -> ContainerSpec {
     let owner = Owner {
+        home: Home::of(Path::new("/state")),
         node: "box".parse().unwrap(),
         pool: "chat".parse().unwrap(),
         replica: "r0".parse().unwrap(),
@@ -92,7 +93,7 @@ fn podmans_line() {
         line,
         format!(
             "--log-level error --runtime /usr/sbin/runc --cgroup-manager cgroupfs run --detach --pull never --no-healthcheck \
-             --name {} --label orch.node=box --label orch.pool=chat --label orch.replica=r0 \
+             --name {} --label orch.home={} --label orch.node=box --label orch.pool=chat --label orch.replica=r0 \
              --label orch.generation=7 --cap-drop ALL --security-opt no-new-privileges --ulimit core=0:0 \
              --tmpfs /tmp:rw,nosuid,nodev,mode=1777,size=67108864 --shm-size 1048576 --memory 1073741824 \
              --memory-swap 1073741824 --pids-limit 512 --env-file /dev/stdin \
@@ -102,6 +103,7 @@ fn podmans_line() {
              --log-driver k8s-file --log-opt max-size=10485760 --network slirp4netns --ulimit nofile=20000:20000 \
              --ulimit nproc=32768:32768 sha256:{} -m /models/tiny.gguf",
             spec(&[A], &[]).owner.container_name(),
+            Home::of(Path::new("/state")),
             "1".repeat(64)
         )
     );

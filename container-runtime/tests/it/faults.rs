@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use container_runtime::{
     Action, Backend, Cause, Choice, ContainerEnvironment, ContainerId, ContainerSpec, DeviceMask, Error,
-    Exit, ImageRef, Limits, Owner, Since, State, detect,
+    Exit, Home, ImageRef, Limits, Owner, Since, State, detect,
 };
 use secrecy::SecretString;
 use tokio::io::AsyncReadExt;
@@ -25,8 +26,13 @@ fn id(digit: char) -> ContainerId {
     ContainerId::parse(&digest(digit)).unwrap()
 }
 
+fn home() -> Home {
+    Home::of(Path::new("/state"))
+}
+
 fn owner(generation: u64) -> Owner {
     Owner {
+        home: home(),
         node: "box".parse().unwrap(),
         pool: "chat".parse().unwrap(),
         replica: "r0".parse().unwrap(),
@@ -50,9 +56,10 @@ fn image_answer(digits: &[char]) -> String {
 /// An answer to `container inspect`.
 fn container_answer(digit: char, state: &str, generation: u64) -> String {
     format!(
-        r#"echo '[{{"Id":"{}","Name":"x","State":{state},"Config":{{"Labels":{{"orch.node":"box","orch.pool":"chat",
+        r#"echo '[{{"Id":"{}","Name":"x","State":{state},"Config":{{"Labels":{{"orch.home":"{}","orch.node":"box","orch.pool":"chat",
         "orch.replica":"r0","orch.generation":"{generation}"}}}}}}]'"#,
-        digest(digit)
+        digest(digit),
+        home()
     )
 }
 
@@ -188,7 +195,7 @@ async fn a_daemon_that_is_away_is_an_error_that_passes() {
         "echo 'Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?' >&2; exit 1";
     fakes.client("docker", &[("ps", away), ("run", away)]);
     let runtime = fakes.runtime(DOCKER, LONG).await;
-    let error = runtime.list(&"box".parse().unwrap()).await.unwrap_err();
+    let error = runtime.list(&home()).await.unwrap_err();
     assert!(
         matches!(error, Error::Unreachable { .. }) && error.is_transient(),
         "{error}"
@@ -356,8 +363,7 @@ async fn a_sweep_goes_on_where_containers_vanish_or_stay() {
     let rm = "case $* in *ccc) echo 'Error: container is stuck' >&2; exit 125;; esac";
     fakes.client("podman", &[("ps", &list), ("inspect", &inspect), ("rm", rm)]);
     let runtime = fakes.runtime(PODMAN, LONG).await;
-    let node = "box".parse().unwrap();
-    let swept = runtime.sweep(&node, &BTreeSet::from([owner(1)])).await.unwrap();
+    let swept = runtime.sweep(&home(), &BTreeSet::from([owner(1)])).await.unwrap();
     let removed: Vec<&ContainerId> = swept.removed.iter().map(|container| &container.id).collect();
     assert_eq!(removed, [&id('d')]);
     assert_eq!(swept.left.len(), 1, "{swept:?}");
@@ -382,7 +388,7 @@ async fn a_list_or_a_description_of_nonsense_is_an_error() {
         &[("ps", "echo WARN"), ("inspect", "echo '[{\"Id\":1}]'")],
     );
     let runtime = fakes.runtime(PODMAN, LONG).await;
-    let error = runtime.list(&"box".parse().unwrap()).await.unwrap_err();
+    let error = runtime.list(&home()).await.unwrap_err();
     assert!(
         matches!(
             error,

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use container_runtime::{
     Backend, Choice, Container, ContainerEnvironment, ContainerId, ContainerRuntime, ContainerSpec,
-    Deadlines, DeviceMask, Environment, ImageRef, Limits, LocalImage, Mount, Owner, PublishedPort, Redaction,
-    Setup, detect,
+    Deadlines, DeviceMask, Environment, Home, ImageRef, Limits, LocalImage, Mount, Owner, PublishedPort,
+    Redaction, Setup, detect,
 };
 use secrecy::SecretString;
 use tempfile::TempDir;
@@ -237,6 +237,7 @@ pub(crate) fn free_port() -> u16 {
 
 pub(crate) fn owner(node: &str, generation: u64) -> Owner {
     Owner {
+        home: Home::of(Path::new(node)),
         node: node.parse().unwrap(),
         pool: "chat".parse().unwrap(),
         replica: "r0".parse().unwrap(),

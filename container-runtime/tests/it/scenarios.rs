@@ -472,9 +472,9 @@ async fn a_sweep_removes_what_nobody_keeps(flavour: Flavour) {
     // One of the node's that has ended goes as well; one that never was ours does not.
     real.runtime.kill(&ids[0]).await.unwrap();
     let foreign = real.client(&["create", "localhost/engine:1"]);
-    let node = "box".parse().unwrap();
+    let home = owner("box", 1).home;
     let keep = BTreeSet::from([owner("box", 2)]);
-    let swept = real.runtime.sweep(&node, &keep).await.unwrap();
+    let swept = real.runtime.sweep(&home, &keep).await.unwrap();
     assert!(swept.left.is_empty(), "{swept:?}");
     let removed: Vec<_> = swept
         .removed
@@ -482,7 +482,7 @@ async fn a_sweep_removes_what_nobody_keeps(flavour: Flavour) {
         .map(|container| container.id.clone())
         .collect();
     assert_eq!(removed, ids[..1]);
-    let listed = real.runtime.list(&node).await.unwrap();
+    let listed = real.runtime.list(&home).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].owner, Some(owner("box", 2)));
     assert!(matches!(listed[0].state, State::Running { .. }));
@@ -490,8 +490,8 @@ async fn a_sweep_removes_what_nobody_keeps(flavour: Flavour) {
     let expected = [ids[1].to_string(), ids[2].to_string(), foreign.trim().to_owned()];
     assert_eq!(left, BTreeSet::from(expected));
     // Nobody keeps anything: what is running ends.
-    real.runtime.sweep(&node, &BTreeSet::new()).await.unwrap();
-    assert_eq!(real.runtime.list(&node).await.unwrap(), []);
+    real.runtime.sweep(&home, &BTreeSet::new()).await.unwrap();
+    assert_eq!(real.runtime.list(&home).await.unwrap(), []);
 }
 
 /// REQ-CONTAINER-MASK: a GPU that no specification names is no start, with the cure in the error.

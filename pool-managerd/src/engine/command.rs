@@ -92,7 +92,7 @@ pub enum ApiKey {
 const KEY_VARIABLE: &str = "LLAMA_API_KEY";
 
 /// Arguments and complete environment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct EngineCommand {
     /// Arguments, as they are; no shell reads them.
     pub args: Vec<OsString>,

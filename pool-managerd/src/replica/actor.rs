@@ -166,6 +166,7 @@ impl Actor {
             }
             Some(News::Progress) => Some(Event::Progress),
             Some(News::Unhealthy(why)) => Some(Event::Unhealthy(why)),
+            Some(News::Gone) => Some(Event::Gone),
             Some(News::Ended(ending)) => Some(self.ended(ending)),
             None => Some(self.ended(Ending {
                 cause: UnreadyCause::EngineExited,

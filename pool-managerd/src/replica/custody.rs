@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use api_types::{NodeId, PoolId, ReplicaId};
-use container_runtime::{Backend, Owner};
+use container_runtime::{Backend, Home, Owner};
 use narration_core::wall;
 use rustix::process::Signal;
 use secrecy::{ExposeSecret, SecretString};
@@ -76,6 +76,8 @@ pub struct StartOrder {
 /// The part of it that is the same for all replicas of a node.
 #[derive(Debug, Clone)]
 pub struct NodeCustody {
+    /// By which its containers are known.
+    pub home: Home,
     /// What it is called.
     pub node: NodeId,
     /// How container runtimes are called.
@@ -91,10 +93,22 @@ pub struct NodeCustody {
 }
 
 impl Custody {
+    /// The orders to hold a container that runs without a shim.
+    #[must_use]
+    pub fn orders_to_hold(&self, record: Record, output: &Output) -> Orders {
+        self.orders_for(
+            Run::Held(self.node.client.clone()),
+            EngineCommand::default(),
+            record,
+            output,
+        )
+    }
+
     fn contained(&self, backend: Backend, generation: u64) -> Contained {
         Contained {
             backend,
             owner: Owner {
+                home: self.node.home.clone(),
                 node: self.node.node.clone(),
                 pool: self.pool.clone(),
                 replica: self.replica.clone(),
@@ -119,9 +133,6 @@ impl Custody {
     /// The orders for one start. Makes its control group, unless it gets a container.
     #[must_use]
     pub fn orders(&self, command: EngineCommand, start: StartOrder, output: &Output) -> Orders {
-        let own = std::iter::once(output.key()).chain(&self.secrets);
-        let secrets = own.map(|secret| secret.expose_secret().to_owned());
-        let env = command.env.into_iter();
         let (run, place) = match start.vessel {
             Vessel::Program(program) => (Run::Program(program), Place::Host(self.node.cgroups.clone())),
             Vessel::Container(backend, run) => {
@@ -132,6 +143,26 @@ impl Custody {
                 )
             }
         };
+        let record = Record {
+            format: FORMAT,
+            boot_id: self.node.boot_id.clone(),
+            generation: output.generation(),
+            start: begun(place),
+            fingerprint: start.fingerprint,
+            port: start.port,
+            inputs: start.inputs,
+            weights: start.weights,
+            started_unix_ms: wall::unix_ms(),
+            shim: None,
+            engine: None,
+        };
+        self.orders_for(run, command, record, output)
+    }
+
+    fn orders_for(&self, run: Run, command: EngineCommand, record: Record, output: &Output) -> Orders {
+        let own = std::iter::once(output.key()).chain(&self.secrets);
+        let secrets = own.map(|secret| secret.expose_secret().to_owned());
+        let env = command.env.into_iter();
         Orders {
             run,
             args: command.args,
@@ -143,19 +174,7 @@ impl Custody {
             grace_ms: ms(self.grace),
             owner_lock: self.node.owner_lock.clone(),
             adopt_within_ms: ms(self.node.adopt_within),
-            record: Record {
-                format: FORMAT,
-                boot_id: self.node.boot_id.clone(),
-                generation: output.generation(),
-                start: begun(place),
-                fingerprint: start.fingerprint,
-                port: start.port,
-                inputs: start.inputs,
-                weights: start.weights,
-                started_unix_ms: wall::unix_ms(),
-                shim: None,
-                engine: None,
-            },
+            record,
         }
     }
 }
@@ -174,8 +193,10 @@ fn begun(place: Place) -> Start {
 }
 
 impl NodeCustody {
+    /// With its shim it is watched; a container goes on without one, and can be given another.
     fn is_alive(&self, record: &Record) -> bool {
-        record.boot_id == self.boot_id && record.shim.is_some_and(ProcessIdentity::is_running)
+        let watched = record.shim.is_some_and(ProcessIdentity::is_running);
+        record.boot_id == self.boot_id && (watched || record.lost_its_shim())
     }
 }
 
@@ -212,7 +233,7 @@ pub struct Inheritance {
     /// Below it every replica has its folder.
     engines: PathBuf,
     node: NodeCustody,
-    kept: HashSet<u32>,
+    kept: HashSet<ProcessIdentity>,
     containers: BTreeSet<Owner>,
 }
 
@@ -251,7 +272,7 @@ impl Inheritance {
         let key = read_key(&custody.key_file(generation));
         match key {
             Ok(key) if wanted && self.node.is_alive(&record) => {
-                self.kept.extend(record.shim.map(|shim| shim.pid));
+                self.kept.extend(record.shim);
                 let contained = record.start.contained();
                 self.containers
                     .extend(contained.map(|contained| contained.owner.clone()));
@@ -265,10 +286,10 @@ impl Inheritance {
     #[must_use]
     pub fn end_the_rest(self) -> Rest {
         let mut troubles = Vec::new();
-        for shim in self.shims().filter(|shim| !self.kept.contains(&shim.pid)) {
+        for shim in self.shims().filter(|shim| !self.kept.contains(shim)) {
             troubles.extend(end_shim(shim).err().map(|error| error.to_string()));
         }
-        let kept = |record: &Record| record.shim.is_some_and(|shim| self.kept.contains(&shim.pid));
+        let kept = |record: &Record| record.shim.is_some_and(|shim| self.kept.contains(&shim));
         let over: Vec<Record> = self.records().filter(|record| !kept(record)).collect();
         for record in over.iter().filter(|record| record.boot_id == self.node.boot_id) {
             troubles.extend(end_remains(&record.start).err().map(|error| error.to_string()));

@@ -62,7 +62,9 @@ pub enum Event {
     Unhealthy(Unready),
     /// The engine is not ready yet, but gets on.
     Progress,
-    /// The engine's process is gone, or never came to be.
+    /// The engine's process is gone; how it ended is told soon.
+    Gone,
+    /// How the engine ended, or that it never came to be. Nothing of it is left.
     Ended(Ending),
     /// A deadline of [`Machine::wake_at`] has come.
     Timer,
@@ -96,6 +98,8 @@ enum Phase {
         deadline: Instant,
     },
     Ready,
+    /// The process has ended by itself, and what it leaves is being read and taken away.
+    Ending,
     /// The process is told to end and has not ended yet.
     Stopping(Option<Unready>),
     Backoff {
@@ -211,6 +215,10 @@ impl Machine {
                 self.extend(at.now);
                 None
             }
+            Event::Gone => {
+                self.gone();
+                None
+            }
             Event::Ended(ending) => {
                 self.ended(at, ending);
                 None
@@ -237,7 +245,12 @@ impl Machine {
         let phase = match self.phase {
             Phase::Starting { deadline } | Phase::Loading { deadline } => Some(deadline),
             Phase::Backoff { until } => Some(until),
-            Phase::Idle | Phase::Ready | Phase::Stopping(_) | Phase::Stopped | Phase::Failed { .. } => None,
+            Phase::Idle
+            | Phase::Ready
+            | Phase::Ending
+            | Phase::Stopping(_)
+            | Phase::Stopped
+            | Phase::Failed { .. } => None,
         };
         phase.into_iter().chain(self.budget.next_change()).min()
     }
@@ -267,6 +280,10 @@ impl Machine {
             Phase::Starting { .. } => (ReplicaState::Starting, Some(Unready::of(UnreadyCause::Loading))),
             Phase::Loading { .. } => (ReplicaState::Loading, Some(Unready::of(UnreadyCause::Loading))),
             Phase::Ready => self.ready_state(),
+            Phase::Ending => (
+                ReplicaState::Backoff,
+                Some(Unready::of(UnreadyCause::EngineExited)),
+            ),
             Phase::Stopping(None) => (ReplicaState::Draining, Some(Unready::of(UnreadyCause::Stopped))),
             Phase::Stopping(Some(why)) => (ReplicaState::Backoff, Some(why.clone())),
             Phase::Backoff { .. } => (ReplicaState::Backoff, failure()),
@@ -294,7 +311,11 @@ impl Machine {
 
     const fn runs(&self) -> bool {
         match self.phase {
-            Phase::Starting { .. } | Phase::Loading { .. } | Phase::Ready | Phase::Stopping(_) => true,
+            Phase::Starting { .. }
+            | Phase::Loading { .. }
+            | Phase::Ready
+            | Phase::Ending
+            | Phase::Stopping(_) => true,
             Phase::Idle | Phase::Backoff { .. } | Phase::Stopped | Phase::Failed { .. } => false,
         }
     }
@@ -327,6 +348,13 @@ impl Machine {
     fn unhealthy(&mut self, why: Unready) -> Option<Action> {
         let serves = self.phase == Phase::Ready;
         serves.then(|| self.condemn(why)).flatten()
+    }
+
+    /// No more work goes to it, and nothing else is held against it: its end says more.
+    fn gone(&mut self) {
+        if let Phase::Starting { .. } | Phase::Loading { .. } | Phase::Ready = self.phase {
+            self.phase = Phase::Ending;
+        }
     }
 
     /// A load that gets on has its time counted anew: a large model from a slow disk is no hang.

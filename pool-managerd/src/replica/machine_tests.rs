@@ -282,6 +282,30 @@ fn stop_ends_the_engine_and_run_starts_it_again() {
     assert_eq!(life.on(goal(Wish::Run)), Some(Action::Start(2)));
 }
 
+/// How an engine ended is told later than that it did: meanwhile it is ready for nothing, and nothing else is its cause.
+#[test]
+fn an_engine_that_is_gone_waits_for_its_cause() {
+    let mut life = Life::ready();
+    assert_eq!(life.on(Event::Gone), None);
+    assert_eq!(
+        (life.state(), life.cause()),
+        (ReplicaState::Backoff, Some(UnreadyCause::EngineExited))
+    );
+    let unhealthy = Unready::of(UnreadyCause::EngineUnhealthy);
+    assert_eq!(life.on(Event::Unhealthy(unhealthy)), None);
+    assert_eq!(life.on(goal(Wish::Stop)), None, "there is nothing to be ended");
+    life.on(goal(Wish::Run));
+    assert_eq!(life.sleep(60), None);
+    life.on(ended(UnreadyCause::HostOom));
+    assert_eq!(life.cause(), Some(UnreadyCause::HostOom));
+    // A wish to stop that came meanwhile is fulfilled by the end.
+    let mut life = Life::ready();
+    life.on(Event::Gone);
+    life.on(goal(Wish::Stop));
+    life.on(ended(UnreadyCause::EngineExited));
+    assert_eq!(life.state(), ReplicaState::Stopped);
+}
+
 #[test]
 fn a_lost_device_takes_readiness_and_a_slow_driver_does_not() {
     let mut life = Life::ready();

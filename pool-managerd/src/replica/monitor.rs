@@ -25,6 +25,7 @@ use crate::engine::shim::{Exit, Record};
 use crate::facts::Inputs;
 use crate::gpu::GpuWatch;
 use crate::gpu::residency::Claim;
+use crate::procfs::{ProcessIdentity, watched};
 use crate::replica::custody::{Custody, StartOrder, Vessel};
 use crate::source::EngineSource;
 use crate::state_dir::write_key;
@@ -75,7 +76,9 @@ pub(super) enum News {
     Progress,
     /// It served and does no longer.
     Unhealthy(Unready),
-    /// It is gone, or never came to be. Always the last.
+    /// Its process is gone; how it ended follows.
+    Gone,
+    /// How it ended, or that it never came to be. Always the last.
     Ended(Ending),
 }
 
@@ -164,6 +167,12 @@ impl Launch {
         EngineProcess::spawn(&self.custody.dir, self.client(), &orders)
     }
 
+    /// A container whose shim is gone gets another. Blocking.
+    fn hold(&self, record: Record) -> Result<EngineProcess, NotStarted> {
+        let orders = self.custody.orders_to_hold(record, &self.output);
+        EngineProcess::spawn(&self.custody.dir, self.client(), &orders)
+    }
+
     fn client(&self) -> &Client {
         &self.custody.node.client
     }
@@ -172,6 +181,11 @@ impl Launch {
 async fn begin(launch: &Arc<Launch>) -> Result<EngineProcess, NotStarted> {
     match &launch.origin {
         Origin::Inherited(record) => {
+            if record.lost_its_shim() {
+                let (launch, record) = (Arc::clone(launch), Record::clone(record));
+                let holding = spawn_blocking(move || launch.hold(record));
+                return holding.await.map_err(io::Error::other)?;
+            }
             let process = EngineProcess::attach(&launch.custody.dir, launch.client(), Record::clone(record))?;
             let gone = || io::Error::other("it ended before it was taken over");
             Ok(process.ok_or_else(gone)?)
@@ -238,15 +252,16 @@ async fn supervise(
             launch.output.key(),
         ) {
             Ok(prober) => {
-                Watch::new(launch.subject(prober, pid, &record), news.clone())
-                    .run()
-                    .await
+                let watch = Watch::new(launch.subject(prober, pid, &record), news.clone());
+                tokio::select! {
+                    biased;
+                    () = gone(&record) => tell(news, News::Gone).await,
+                    never = watch.run() => match never {},
+                }
             }
-            Err(error) => {
-                tell(news, News::Looked(Look::Wrong(error.to_string()))).await;
-                std::future::pending().await
-            }
+            Err(error) => tell(news, News::Looked(Look::Wrong(error.to_string()))).await,
         }
+        std::future::pending().await
     };
     tokio::select! {
         biased;
@@ -256,6 +271,20 @@ async fn supervise(
         () = launch.leave.cancelled() => None,
         never = watching => match never {},
     }
+}
+
+/// Returns when the engine's process has ended, which may be well before its shim has: a runtime takes its time to tell how,
+/// and to remove a container.
+async fn gone(record: &Record) {
+    let handle = record.engine.map(ProcessIdentity::open);
+    // What cannot be held is found by its shim's end.
+    if let Some(Ok(Some(handle))) = handle
+        && let Ok(ended) = watched(handle)
+        && ended.readable().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Who has to listen on the engine's port.

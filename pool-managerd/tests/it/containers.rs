@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use api_types::link::{ENGINE_START_HEADER, EngineStart, NodeReport};
 use api_types::pool::{PoolReport, ReplicaReport, ReplicaState, UnreadyCause};
+use container_runtime::Home;
 use pool_managerd::procfs::{self, Stat};
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
@@ -25,6 +27,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::rig::{LIMIT, Node, RIG_VARIABLE, Rig, SCRIPT_INSIDE, executable, is_gone, kill, pid};
+
+/// What the engine's image is called on this machine.
+const IMAGE: &str = "localhost/engine:1";
 
 const TOKEN: &str = "a-token-for-this-test";
 
@@ -102,10 +107,17 @@ impl Yard {
     /// With an image that is here already.
     async fn with_image() -> Result<Self> {
         let mut yard = Self::new().await?;
-        yard.podman.make_image("localhost/engine:1", "one")?;
-        // A tag is looked for at its registry once, which cannot be reached.
-        yard.runs("localhost/engine:1");
+        yard.podman.make_image(IMAGE, "one")?;
+        let digest = yard.digest()?;
+        yard.runs(&format!("localhost/engine@{digest}"));
         Ok(yard)
+    }
+
+    fn digest(&self) -> Result<String> {
+        let digest = self
+            .podman
+            .client(&["image", "inspect", "--format", "{{.Digest}}", IMAGE])?;
+        Ok(digest.trim().to_owned())
     }
 
     fn runs(&mut self, image: &str) {
@@ -177,6 +189,8 @@ async fn an_engine_in_a_container_gets_ready_and_serves() -> Result<()> {
     let mut yard = Yard::with_image().await?;
     yard.rig.variables.push(("AUTH_TOKEN".into(), TOKEN.into()));
     yard.rig.node = "relay = \"always\"".into();
+    // A tag is looked for at its registry once; there is none, and what is here will do.
+    yard.runs(IMAGE);
     yard.rig.script(
         &json!({"stderr_lines": ["\u{1b}[31mhello from inside, Authorization: Bearer abcdef123456"]}),
     )?;
@@ -189,14 +203,7 @@ async fn an_engine_in_a_container_gets_ready_and_serves() -> Result<()> {
     let pool = node
         .until("the image's digest", |pool| pool.engine_digest.is_some())
         .await?;
-    let digest = yard.podman.client(&[
-        "image",
-        "inspect",
-        "--format",
-        "{{.Digest}}",
-        "localhost/engine:1",
-    ])?;
-    assert_eq!(pool.engine_digest.as_deref(), Some(digest.trim()));
+    assert_eq!(pool.engine_digest, Some(yard.digest()?));
     let held = node
         .until("its memory to be told", |pool| {
             pool.replicas[0].gpu_memory_bytes.is_some()
@@ -313,26 +320,102 @@ async fn a_container_of_another_configuration_is_swept() -> Result<()> {
         .await?;
     assert_ne!(after, containers);
     // One that only its labels tell of.
-    let image = "localhost/engine:1";
-    let labels = [
-        "orch.node=node-1",
-        "orch.pool=gone",
-        "orch.replica=r0",
-        "orch.generation=9",
-    ];
-    let labels: Vec<&str> = labels.iter().flat_map(|label| ["--label", label]).collect();
-    yard.podman
-        .client(&[&["create"], &labels[..], &[image]].concat())?;
+    let state = yard.rig.dir.path().canonicalize()?.join("state/engines");
+    let create = |home: Home| {
+        let labels = [
+            &format!("orch.home={home}"),
+            "orch.node=node-1",
+            "orch.pool=gone",
+            "orch.replica=r0",
+            "orch.generation=9",
+        ];
+        let labels: Vec<&str> = labels.iter().flat_map(|label| ["--label", label]).collect();
+        yard.podman.client(&[&["create"], &labels[..], &[IMAGE]].concat())
+    };
+    create(Home::of(&state))?;
+    // Another manager's, which is called alike.
+    let foreign = create(Home::of(Path::new("/another/state")))?;
     node.crash().await?;
     let node = yard.rig.start().await?;
     node.until_logged("A container of an earlier engine is removed")
         .await?;
-    assert_eq!(
-        yard.until_containers("one container", |ids| ids.len() == 1)
-            .await?,
-        after
+    let left = yard
+        .until_containers("two containers", |ids| ids.len() == 2)
+        .await?;
+    assert!(
+        left.contains(&after[0]) && left.contains(&foreign.trim().to_owned()),
+        "{left:?}"
     );
     node.until_ready(2).await?;
+    Ok(())
+}
+
+/// REQ-POOL-CONTAINER, ORCH-3429: a service manager that ends the whole unit kills the shims too; containers go on, and the
+/// next run holds them again.
+#[tokio::test]
+async fn a_container_that_lost_daemon_and_shim_is_held_again() -> Result<()> {
+    let yard = Yard::with_image().await?;
+    yard.rig.script(&json!({"stderr_lines": ["its first words"]}))?;
+    let node = yard.rig.start().await?;
+    let before = node.until_ready(1).await?;
+    let shim = procfs::raw(shim_of(yard.rig.dir.path())?).context("pid 0")?;
+    node.crash().await?;
+    kill_process(shim, Signal::KILL)?;
+    assert!(!is_gone(pid(&before)?));
+
+    let node = yard.rig.start().await?;
+    let after = node.until_ready(1).await?;
+    assert_eq!((after.pid, &after.endpoint), (before.pid, &before.endpoint));
+    let log = node.json("/v1/pools/p/logs?replica_id=r0").await?.to_string();
+    assert!(log.contains("its first words"), "{log}");
+    // Held as before: its end is told, and nothing is left.
+    kill(&after)?;
+    node.until_ready(2).await?;
+    let told = node.json("/v1/pools/p/logs?replica_id=r0&generation=1").await?;
+    assert_eq!(told["exit"], "signal 9 (SIGKILL)", "{told}");
+    yard.until_containers("one container", |ids| ids.len() == 1)
+        .await?;
+    Ok(())
+}
+
+/// ORCH-3429: a container that nobody takes over does not hold its GPU for ever.
+#[tokio::test]
+async fn a_container_without_a_daemon_ends_itself_in_time() -> Result<()> {
+    let mut yard = Yard::with_image().await?;
+    yard.rig.node = "adopt_within_ms = 1000".into();
+    let node = yard.rig.start().await?;
+    let replica = node.until_ready(1).await?;
+    node.crash().await?;
+    until_gone(&replica).await?;
+    yard.until_containers("none to be left", <[String]>::is_empty)
+        .await?;
+    Ok(())
+}
+
+/// REQ-POOL-CONTAINER: memory that runs out inside is told from a signal by hand.
+#[tokio::test]
+async fn a_container_that_memory_ends_says_so() -> Result<()> {
+    let mut yard = Yard::with_image().await?;
+    let container = yard.rig.container.take().context("no container")?;
+    yard.rig.container = Some(container.replace("memory_mib = 512", "memory_mib = 64"));
+    // Longer than the test looks for the cause.
+    yard.rig.pause_ms = 60_000;
+    let node = yard.rig.start().await?;
+    let replica = node.until_ready(1).await?;
+    let told = node
+        .until_told("its key", |report| {
+            report
+                .pools
+                .first()
+                .is_some_and(|pool| pool.replicas[0].endpoint_key.is_some())
+        })
+        .await?;
+    let key = told.pools[0].replicas[0].endpoint_key.clone().context("no key")?;
+    let endpoint = replica.endpoint.context("no endpoint")?;
+    let address: SocketAddr = endpoint.trim_start_matches("http://").parse()?;
+    let large = Call::post("/tokenize").bearer(&key).body(vec![b'x'; 160 << 20]);
+    assert!(call(address, &large).await.is_err());
+    until_cause(&node, UnreadyCause::HostOom).await?;
     Ok(())
 }
 

@@ -37,7 +37,8 @@ fn the_schema_knows_ranges_and_defaults() {
 fn the_example_file_is_valid() {
     let flags = Overrides::default().config_file(Some(shipped("config.example.toml")));
     let loaded = load(&environment(&[]), &flags).unwrap();
-    assert_eq!(loaded.config.pool_managerd.pools.len(), 2);
+    assert_eq!(loaded.config.pool_managerd.pools.len(), 3);
+    assert_eq!(loaded.warnings, [""; 0]);
 }
 
 #[test]

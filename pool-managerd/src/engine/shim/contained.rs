@@ -30,6 +30,8 @@ pub(super) struct ContainedEngine {
     held: Option<(ProcessIdentity, AsyncFd<OwnedFd>)>,
     /// Kept until the end: dropping it ends the client that reads.
     logs: Option<Logs>,
+    /// From where on they are read.
+    since: Since,
 }
 
 impl ContainedEngine {
@@ -65,12 +67,37 @@ impl ContainedEngine {
             id,
             held,
             logs: None,
+            since: Since::Start,
+        })
+    }
+
+    /// The container of a record, which runs without a shim: the same one by its labels, and by the number and the start of
+    /// its first process.
+    pub(super) async fn found(client: &Client, record: &Record) -> Result<Self, NotStarted> {
+        let gone = || io::Error::other("its container is not the one that was started");
+        let contained = record.start.contained().ok_or_else(gone)?;
+        let running = contained.running.as_ref().ok_or_else(gone)?;
+        let id = ContainerId::parse(&running.id).ok_or_else(gone)?;
+        let runtime = client.runtime(contained.backend).await?;
+        let container = runtime.inspect(&id).await?;
+        let held = hold(&runtime, &id).await?;
+        let same = container.is_some_and(|container| container.owner.as_ref() == Some(&contained.owner));
+        let alive = held.as_ref().map(|(process, _)| *process);
+        if !same || alive.is_none() || alive != record.engine {
+            return Err(gone().into());
+        }
+        Ok(Self {
+            runtime,
+            id,
+            held,
+            logs: None,
+            since: Since::Now,
         })
     }
 
     pub(super) async fn streams(&mut self) -> Streams {
         // Without its output an engine still serves; its end is told without its last words.
-        let Ok(Some(mut logs)) = self.runtime.logs(&self.id, Since::Start).await else {
+        let Ok(Some(mut logs)) = self.runtime.logs(&self.id, self.since).await else {
             return (None, None);
         };
         let streams = logs.take_streams().ok();

@@ -48,13 +48,16 @@ pub(super) struct ChildEngine {
 impl Engine {
     /// Starts what is ordered, and writes into its record where it is.
     pub(super) async fn start(orders: &mut Orders) -> Result<Self, NotStarted> {
-        if let Run::Container(run, client) = &orders.run {
-            let mark = (MARK.to_owned(), orders.record.start.mark.to_string());
-            let env: Vec<_> = orders.env.iter().cloned().chain([mark]).collect();
-            let engine = ContainedEngine::start(run, client, &orders.args, &env, &mut orders.record).await?;
-            return Ok(Self::Contained(Box::new(engine)));
-        }
-        Ok(Self::Child(ChildEngine::start(orders)?))
+        let engine = match &orders.run {
+            Run::Program(_) => return Ok(Self::Child(ChildEngine::start(orders)?)),
+            Run::Container(run, client) => {
+                let mark = (MARK.to_owned(), orders.record.start.mark.to_string());
+                let env: Vec<_> = orders.env.iter().cloned().chain([mark]).collect();
+                ContainedEngine::start(run, client, &orders.args, &env, &mut orders.record).await?
+            }
+            Run::Held(client) => ContainedEngine::found(client, &orders.record).await?,
+        };
+        Ok(Self::Contained(Box::new(engine)))
     }
 
     pub(super) async fn streams(&mut self) -> Streams {

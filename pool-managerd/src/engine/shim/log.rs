@@ -163,15 +163,32 @@ impl LogWriter {
     /// Empty. None of the secrets will be in it; those too short to be one are left alone, since replacing them
     /// would tear ordinary words.
     pub(super) fn new(files: LogFiles, limits: LogLimits, secrets: Vec<String>) -> Self {
+        let mut writer = Self::closed(files, limits, secrets);
+        writer.begin();
+        writer
+    }
+
+    /// Goes on where another has stopped.
+    pub(super) fn resumed(files: LogFiles, limits: LogLimits, secrets: Vec<String>) -> Self {
+        let file = OpenOptions::new().append(true).open(&files.current);
+        let file = file.and_then(|file| Ok((file.metadata()?.len(), file)));
+        match file {
+            Ok((written, file)) => Self {
+                open: Some((file, written)),
+                ..Self::closed(files, limits, secrets)
+            },
+            Err(_) => Self::new(files, limits, secrets),
+        }
+    }
+
+    fn closed(files: LogFiles, limits: LogLimits, secrets: Vec<String>) -> Self {
         let secrets = secrets.into_iter().map(SecretString::from);
-        let mut writer = Self {
+        Self {
             files,
             limits,
             redaction: Redaction::new(secrets, Some(redact)),
             open: None,
-        };
-        writer.begin();
-        writer
+        }
     }
 
     fn begin(&mut self) {
@@ -316,6 +333,22 @@ mod tests {
             let seen: Vec<&str> = seen.lines().collect();
             assert_eq!(seen, numbered(2..100), "steps of {step}");
         }
+    }
+
+    #[test]
+    fn a_log_goes_on_under_another_writer() {
+        let bench = Bench::new();
+        bench.writer(200).write(&numbered(0..2));
+        let secrets = vec!["hunter2-hunter2".to_owned()];
+        let mut next = LogWriter::resumed(bench.files(), LogLimits { file_bytes: 200 }, secrets);
+        next.write(&["hunter2-hunter2 and 2".to_owned()]);
+        assert_eq!(
+            bench.files().tail(9),
+            ["line 0000", "line 0001", "[redacted] and 2"]
+        );
+        // The bound counts what was there.
+        next.write(&numbered(3..20));
+        assert!(fs::metadata(&bench.files().current).unwrap().len() < 200);
     }
 
     #[test]

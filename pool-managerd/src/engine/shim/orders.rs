@@ -53,6 +53,19 @@ pub enum Run {
     Program(PathBuf),
     /// A container, by this client.
     Container(ContainerRun, Client),
+    /// The container of the record, which runs already and whose shim is gone.
+    Held(Client),
+}
+
+impl Run {
+    /// How the container runtime is called, where there is one.
+    #[must_use]
+    pub const fn client(&self) -> Option<&Client> {
+        match self {
+            Self::Program(_) => None,
+            Self::Container(_, client) | Self::Held(client) => Some(client),
+        }
+    }
 }
 
 /// What is kept of a start, so that a later daemon can take it over or end it.
@@ -114,6 +127,13 @@ impl Exit {
 }
 
 impl Record {
+    /// Whether its container runs on without a shim.
+    #[must_use]
+    pub fn lost_its_shim(&self) -> bool {
+        let runs = |process: Option<ProcessIdentity>| process.is_some_and(ProcessIdentity::is_running);
+        self.start.contained().is_some() && runs(self.engine) && !runs(self.shim)
+    }
+
     /// Makes it the record of its replica: whole or not at all.
     ///
     /// # Errors

@@ -73,7 +73,11 @@ async fn supervise(dir: &Path, mut orders: Orders) -> io::Result<()> {
     let (generation, before) = (orders.record.generation, oom_kills());
     let files = LogFiles::new(dir, generation);
     let secrets = std::mem::take(&mut orders.secrets);
-    let log = RefCell::new(LogWriter::new(files, orders.log, secrets));
+    let log = match orders.run {
+        Run::Program(_) | Run::Container(..) => LogWriter::new(files, orders.log, secrets),
+        Run::Held(_) => LogWriter::resumed(files, orders.log, secrets),
+    };
+    let log = RefCell::new(log);
     let mut engine = match Engine::start(&mut orders).await {
         Ok(engine) => engine,
         Err(refused) => {
@@ -96,9 +100,11 @@ async fn supervise(dir: &Path, mut orders: Orders) -> io::Result<()> {
         }
     };
     if !complete {
-        let last = match orders.run {
-            Run::Program(_) => LAST_WORDS,
-            Run::Container(..) => LAST_WORDS_BY_A_CLIENT,
+        let by_client = orders.run.client().is_some();
+        let last = if by_client {
+            LAST_WORDS_BY_A_CLIENT
+        } else {
+            LAST_WORDS
         };
         let _complete_or_cut = timeout(last, words).await;
     }
@@ -116,9 +122,9 @@ async fn supervise(dir: &Path, mut orders: Orders) -> io::Result<()> {
 
 /// Nothing of the start is left after this.
 async fn remove(orders: &Orders) -> io::Result<()> {
-    match &orders.run {
-        Run::Program(_) => end_remains(&orders.record.start),
-        Run::Container(_, client) => end_all(&orders.record.start, client).await,
+    match orders.run.client() {
+        None => end_remains(&orders.record.start),
+        Some(client) => end_all(&orders.record.start, client).await,
     }
 }
 
