@@ -15,4 +15,5 @@ mod resume;
 mod session;
 mod silent_box;
 mod submit;
+mod unready;
 mod workloads;

@@ -155,7 +155,7 @@ pub(super) fn generation(pool: &Value) -> Option<u64> {
 }
 
 /// Waits until the orchestrator shows a pool as wished; tells how it shows it.
-async fn wait_pool(
+pub(super) async fn wait_pool(
     system: &System,
     id: &str,
     what: &str,
