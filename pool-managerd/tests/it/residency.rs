@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use test_harness_support::fake_nvml::{Ecc, Process};
 use test_harness_support::gguf::TinyModel;
 
-use crate::rig::{GPUS, Node, Rig, control, is_gone, pid};
+use crate::rig::{GPUS, Node, Rig, control, is_gone, kill, pid};
 
 async fn cause(node: &Node, cause: UnreadyCause) -> Result<PoolReport> {
     let what = format!("{cause:?}");
@@ -179,6 +179,40 @@ async fn a_model_that_does_not_fit_beside_others_waits_until_it_does() -> Result
     })
     .await?;
     node.until_ready(1).await?;
+    Ok(())
+}
+
+/// ORCH-3432: a driver that is slow to give back what an ended engine held holds up the next start, and no budget is spent.
+#[tokio::test]
+async fn memory_that_comes_back_late_holds_up_the_restart() -> Result<()> {
+    let mut rig = Rig::new().await?;
+    TinyModel::default().write(&rig.model())?;
+    rig.node = format!("gpus = [{{ uuid = {:?}, keep_free_mib = 1024 }}]", GPUS[0]);
+    let node = rig.start().await?;
+    let engine = node.until_ready(1).await?;
+    rig.nvml
+        .update(|driver| driver.gpus[0].memory.used_by_others = 23 << 30)?;
+    node.until_told("the pressure", |report| {
+        report
+            .gpus
+            .first()
+            .is_some_and(|gpu| gpu.used_by_others_bytes > 22 << 30)
+    })
+    .await?;
+    kill(&engine)?;
+    let held_up = node
+        .until("the wait for memory", |pool| {
+            pool.cause == Some(UnreadyCause::VramInsufficient)
+        })
+        .await?;
+    let replica = &held_up.replicas[0];
+    assert_eq!(
+        (replica.generation, replica.restarts, replica.state),
+        (1, 1, ReplicaState::Preflight)
+    );
+    rig.nvml
+        .update(|driver| driver.gpus[0].memory.used_by_others = 0)?;
+    assert_eq!(node.until_ready(2).await?.restarts, 1);
     Ok(())
 }
 
