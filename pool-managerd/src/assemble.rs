@@ -7,6 +7,7 @@ use std::sync::Arc;
 use api_types::pool::Residency;
 use api_types::{ModelChoice, PoolId, ReplicaId};
 use config_schema::{Environment, LoadOn, Pool as PoolConfig, PoolManagerd};
+use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use tokio::sync::watch;
 
@@ -36,7 +37,6 @@ const CONTAINER_HOME: &str = "/tmp";
 const BYTES_PER_LINE: u64 = 512;
 
 /// Makes pools.
-#[derive(Debug)]
 pub struct Assembly<'a> {
     config: &'a PoolManagerd,
     environment: &'a Environment,
@@ -48,6 +48,7 @@ pub struct Assembly<'a> {
     inheritance: Inheritance,
     reserved: Arc<BTreeMap<String, u64>>,
     rollouts: RolloutStore,
+    actors: Vec<BoxFuture<'static, ()>>,
 }
 
 /// A pool, and what is to be recorded of it.
@@ -91,6 +92,7 @@ impl<'a> Assembly<'a> {
             environment,
             state,
             shared,
+            actors: Vec::new(),
             files: watchers.0,
             images: watchers.1,
         })
@@ -113,6 +115,10 @@ impl<'a> Assembly<'a> {
         let rest = self.inheritance.end_the_rest();
         for trouble in &rest.troubles {
             story::left_behind(trouble);
+        }
+        // Not before: the shim by which an actor holds a container again would be one of nobody's.
+        for actor in self.actors {
+            self.shared.tasks.spawn(actor);
         }
         Ok((pools, rest))
     }
@@ -211,7 +217,9 @@ impl<'a> Assembly<'a> {
         let wanted = options.legacy_model.as_ref();
         let wanted = wanted.map(|model| options.fingerprint(&model.choice));
         options.legacy = self.inheritance.take(&options.custody, wanted.as_deref());
-        Ok(ReplicaHandle::spawn(options, self.shared.clone()))
+        let (replica, actor) = ReplicaHandle::new(options, self.shared.clone());
+        self.actors.push(actor);
+        Ok(replica)
     }
 
     fn engine(&self, config: &PoolConfig, launcher: &Launcher) -> EngineSpec {

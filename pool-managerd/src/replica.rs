@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use api_types::pool::ReplicaState;
 use api_types::{EngineKind, ModelChoice, PoolId, ReplicaId};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -170,15 +172,14 @@ pub struct ReplicaHandle {
 }
 
 impl ReplicaHandle {
-    /// Starts the actor. Nothing runs before the first [`ReplicaHandle::aim`].
+    /// A replica and its actor, which is to be run: it takes over an engine that was left at once, and starts none before
+    /// the first [`ReplicaHandle::aim`].
     #[must_use]
-    pub fn spawn(options: ReplicaOptions, shared: Shared) -> Self {
+    pub fn new(options: ReplicaOptions, shared: Shared) -> (Self, BoxFuture<'static, ()>) {
         let (inbox, messages) = mpsc::channel(INBOX);
         let id = options.id.clone();
-        let tasks = shared.tasks.clone();
         let (actor, view) = actor::Actor::new(options, shared, messages);
-        tasks.spawn(actor.run());
-        Self { id, inbox, view }
+        (Self { id, inbox, view }, actor.run().boxed())
     }
 
     /// Its id in the pool.

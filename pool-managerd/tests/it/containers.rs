@@ -358,6 +358,14 @@ async fn a_container_that_lost_daemon_and_shim_is_held_again() -> Result<()> {
     yard.rig.script(&json!({"stderr_lines": ["its first words"]}))?;
     let node = yard.rig.start().await?;
     let before = node.until_ready(1).await?;
+    // What the runtime has not handed on yet is lost with the shim that reads it.
+    wait_for("its first words", LIMIT, || async {
+        match node.json("/v1/pools/p/logs?replica_id=r0").await {
+            Ok(log) if log.to_string().contains("its first words") => Look::Ready(()),
+            other => Look::NotYet(format!("{other:?}")),
+        }
+    })
+    .await?;
     let shim = procfs::raw(shim_of(yard.rig.dir.path())?).context("pid 0")?;
     node.crash().await?;
     kill_process(shim, Signal::KILL)?;

@@ -74,17 +74,22 @@ impl ContainedEngine {
     /// The container of a record, which runs without a shim: the same one by its labels, and by the number and the start of
     /// its first process.
     pub(super) async fn found(client: &Client, record: &Record) -> Result<Self, NotStarted> {
-        let gone = || io::Error::other("its container is not the one that was started");
-        let contained = record.start.contained().ok_or_else(gone)?;
-        let running = contained.running.as_ref().ok_or_else(gone)?;
-        let id = ContainerId::parse(&running.id).ok_or_else(gone)?;
+        let not = |what: &str| io::Error::other(format!("its container cannot be held again: {what}"));
+        let unrecorded = || not("it was not recorded");
+        let contained = record.start.contained().ok_or_else(unrecorded)?;
+        let running = contained.running.as_ref().ok_or_else(unrecorded)?;
+        let id = ContainerId::parse(&running.id).ok_or_else(unrecorded)?;
         let runtime = client.runtime(contained.backend).await?;
         let container = runtime.inspect(&id).await?;
         let held = hold(&runtime, &id).await?;
-        let same = container.is_some_and(|container| container.owner.as_ref() == Some(&contained.owner));
-        let alive = held.as_ref().map(|(process, _)| *process);
-        if !same || alive.is_none() || alive != record.engine {
-            return Err(gone().into());
+        let owner = container.and_then(|container| container.owner);
+        if owner.as_ref() != Some(&contained.owner) {
+            return Err(not("its labels are another start's").into());
+        }
+        match held.as_ref().map(|(process, _)| *process) {
+            None => return Err(not("it has ended").into()),
+            alive if alive != record.engine => return Err(not("its first process is another one").into()),
+            Some(_) => {}
         }
         Ok(Self {
             runtime,
