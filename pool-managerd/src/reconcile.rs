@@ -22,7 +22,7 @@ use crate::replica::machine::{Goal, Wish};
 use crate::rollout::{Rollout, Side, SideGoal, SideView, World};
 use crate::source::EngineGate;
 use crate::story;
-use crate::trouble::Unready;
+use crate::trouble::{Unready, needs_a_person};
 
 /// Between two rounds that nothing has asked for.
 const ROUND_INTERVAL: Duration = Duration::from_secs(1);
@@ -261,15 +261,7 @@ fn failure(view: &ReplicaView) -> Option<Unready> {
     let why = status.unready.as_ref()?;
     let hopeless = match status.state {
         ReplicaState::Backoff | ReplicaState::Failed => true,
-        ReplicaState::Preflight => matches!(
-            why.cause,
-            UnreadyCause::ModelMissing
-                | UnreadyCause::BadModel
-                | UnreadyCause::EngineMissing
-                | UnreadyCause::DeviceMissing
-                | UnreadyCause::GpuNeedsReset
-                | UnreadyCause::GpuUnusable
-        ),
+        ReplicaState::Preflight => needs_a_person(why.cause),
         _ => false,
     };
     hopeless.then(|| with_last_words(why, status.last_error.as_deref()))

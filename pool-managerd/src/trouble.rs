@@ -55,6 +55,20 @@ pub const fn meanwhile(cause: UnreadyCause) -> Meanwhile {
     }
 }
 
+/// Whether what keeps an engine from being started stays until somebody does something about it.
+#[must_use]
+pub const fn needs_a_person(cause: UnreadyCause) -> bool {
+    matches!(
+        cause,
+        UnreadyCause::ModelMissing
+            | UnreadyCause::BadModel
+            | UnreadyCause::EngineMissing
+            | UnreadyCause::DeviceMissing
+            | UnreadyCause::GpuNeedsReset
+            | UnreadyCause::GpuUnusable
+    )
+}
+
 /// An error with everything below it: `cannot listen: address in use`.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {

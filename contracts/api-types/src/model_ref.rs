@@ -112,6 +112,13 @@ impl ModelRef {
         ModelId::new(last.strip_suffix(".gguf").unwrap_or(last)).ok()
     }
 
+    /// Whether this, as a request writes it, means the model of that name and reference.
+    #[must_use]
+    pub fn means(&self, model_id: &ModelId, model_ref: &Self) -> bool {
+        // A served name is a reference of its own kind: one word, compared as text.
+        model_id.as_str() == self.as_str() || model_ref == self
+    }
+
     /// The catalog id, where the reference is one.
     #[must_use]
     pub fn catalog_id(&self) -> Option<ModelId> {

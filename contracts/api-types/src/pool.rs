@@ -345,6 +345,21 @@ pub struct PoolReport {
 }
 
 impl PoolReport {
+    /// The listed model that a request means.
+    #[must_use]
+    pub fn listed(&self, wanted: &ModelRef) -> Option<&PoolModel> {
+        self.models
+            .iter()
+            .find(|model| wanted.means(&model.model_id, &model.model_ref))
+    }
+
+    /// The models that it would have to load first.
+    pub fn loadable(&self) -> impl Iterator<Item = &PoolModel> {
+        self.models
+            .iter()
+            .filter(|model| self.unloaded || model.model_id != self.model_id)
+    }
+
     /// Whether at least one replica takes work.
     #[must_use]
     pub fn is_ready(&self) -> bool {

@@ -91,12 +91,6 @@ pub struct Loadable {
     pub load_ms: Option<u64>,
 }
 
-impl Loadable {
-    fn is(&self, model: &ModelRef) -> bool {
-        self.model_id.as_str() == model.as_str() || &self.model_ref == model
-    }
-}
-
 impl PoolView {
     /// Whether a task could start here at once.
     #[must_use]
@@ -107,22 +101,26 @@ impl PoolView {
     /// Whether it serves the model, by its served name or by the reference it was configured with.
     #[must_use]
     pub fn serves(&self, model: &ModelRef) -> bool {
-        // A served name is a reference of its own kind: one word, compared as text.
-        self.model_id.as_str() == model.as_str() || &self.model_ref == model
+        model.means(&self.model_id, &self.model_ref)
     }
 
     /// The model, if the pool would have to load it first.
     #[must_use]
     pub fn would_load(&self, model: &ModelRef) -> Option<&Loadable> {
-        let loadable = || self.loadable.iter().find(|loadable| loadable.is(model));
         let loaded = self.readiness != Readiness::Unloaded && self.serves(model);
-        if loaded { None } else { loadable() }
+        if loaded { None } else { self.can_load(model) }
     }
 
     /// Whether it serves the model or can load it.
     #[must_use]
     pub fn offers(&self, model: &ModelRef) -> bool {
-        self.serves(model) || self.loadable.iter().any(|loadable| loadable.is(model))
+        self.serves(model) || self.can_load(model).is_some()
+    }
+
+    fn can_load(&self, model: &ModelRef) -> Option<&Loadable> {
+        self.loadable
+            .iter()
+            .find(|loadable| model.means(&loadable.model_id, &loadable.model_ref))
     }
 
     /// Whether the engine sees exactly the GPUs of a comma separated list.

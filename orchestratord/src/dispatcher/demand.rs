@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use api_types::operation::OperationKind;
-use api_types::pool::PoolReport;
 use api_types::{ModelRef, PoolId, TaskId};
 use narration_core::Narration;
 use orchestrator_core::policy::{JobSpec, Outcome, Readiness, WaitReason};
@@ -125,8 +124,8 @@ impl Dispatcher {
         let Some(pool) = self.fleet.pool(id) else {
             return false;
         };
-        let (Some(needed), Some(free)) = (needs(&pool.report, model), self.fleet.vram_free_bytes(pool))
-        else {
+        let needed = pool.report.listed(model).and_then(|listed| listed.weight_bytes);
+        let (Some(needed), Some(free)) = (needed, self.fleet.vram_free_bytes(pool)) else {
             // The node knows better.
             return true;
         };
@@ -206,11 +205,4 @@ fn is_overdue(pool: &Pool, now: Instant) -> bool {
     limit
         .zip(idle)
         .is_some_and(|(limit, idle)| idle >= Duration::from_millis(limit))
-}
-
-/// What the model's weights take in each of the pool's replicas, bytes.
-fn needs(report: &PoolReport, model: &ModelRef) -> Option<u64> {
-    let named =
-        |it: &&api_types::pool::PoolModel| it.model_ref == *model || it.model_id.as_str() == model.as_str();
-    report.models.iter().find(named)?.weight_bytes
 }

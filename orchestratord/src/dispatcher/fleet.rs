@@ -361,18 +361,10 @@ impl Fleet {
         }
     }
 
-    /// Gives no lease on a pool any more, until its node has recorded the operation that says so.
-    pub(super) fn close(&mut self, pool: &PoolId) {
+    /// Whether no lease is given on a pool, until its node has recorded the operation that says so.
+    pub(super) fn set_closed(&mut self, pool: &PoolId, closed: bool) {
         if let Some(pool) = self.pools.get_mut(pool) {
-            pool.closed = true;
-            self.version += 1;
-        }
-    }
-
-    /// The order to close was not taken.
-    pub(super) fn open(&mut self, pool: &PoolId) {
-        if let Some(pool) = self.pools.get_mut(pool) {
-            pool.closed = false;
+            pool.closed = closed;
             self.version += 1;
         }
     }

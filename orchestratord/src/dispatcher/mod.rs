@@ -14,6 +14,7 @@ mod estimate;
 mod fleet;
 mod handle;
 mod lines;
+mod loading;
 mod nodes;
 mod operations;
 mod outlooks;

@@ -101,7 +101,8 @@ impl Operations {
             return;
         }
         if let Some(pending) = self.0.remove(&report.pool_id) {
-            let accepted = accepted(&pending.desired);
+            let desired = &pending.desired;
+            let accepted = accepted(&desired.pool_id, desired.operation_id, desired.kind);
             pending.tell(&Ok(accepted));
         }
     }
@@ -167,7 +168,7 @@ impl Dispatcher {
         if let Some(running) = running(report) {
             let same = running.kind == ask.kind && same_model(running, model.as_ref());
             return if same {
-                Ok(Begun::Recorded(joined(id, running)))
+                Ok(Begun::Recorded(accepted(id, running.operation_id, running.kind)))
             } else {
                 Err(busy(running.operation_id, running.kind))
             };
@@ -184,7 +185,7 @@ impl Dispatcher {
         let closes = matches!(desired.kind, OperationKind::Drain | OperationKind::Unload);
         if closes {
             // No lease is given any more while the order is on its way.
-            self.fleet.close(id);
+            self.fleet.set_closed(id, true);
         }
         let pending = Pending {
             desired,
@@ -210,7 +211,7 @@ impl Dispatcher {
     pub(super) fn give_up_operations(&mut self, pools: &[PoolId]) {
         for id in pools {
             self.operations.give_up(id);
-            self.fleet.open(id);
+            self.fleet.set_closed(id, false);
         }
     }
 
@@ -258,11 +259,7 @@ impl Ask {
         let Some(wanted) = &self.model_ref else {
             return Ok(None);
         };
-        let listed = report
-            .models
-            .iter()
-            .find(|model| model.model_ref == *wanted || model.model_id.as_str() == wanted.as_str());
-        if let Some(listed) = listed {
+        if let Some(listed) = report.listed(wanted) {
             return Ok(Some(ModelChoice {
                 model_ref: listed.model_ref.clone(),
                 model_id: self.model_id.clone().unwrap_or_else(|| listed.model_id.clone()),
@@ -301,26 +298,13 @@ fn busy(operation_id: Uuid, kind: OperationKind) -> NotOperated {
     }
 }
 
-fn accepted(desired: &DesiredPool) -> OperationAccepted {
-    OperationAccepted {
-        pool_id: desired.pool_id.clone(),
-        operation_id: desired.operation_id,
-        kind: desired.kind,
-        health_url: health_url(&desired.pool_id),
-    }
-}
-
-fn joined(pool: &PoolId, running: &OperationStatus) -> OperationAccepted {
+fn accepted(pool: &PoolId, operation_id: Uuid, kind: OperationKind) -> OperationAccepted {
     OperationAccepted {
         pool_id: pool.clone(),
-        operation_id: running.operation_id,
-        kind: running.kind,
-        health_url: health_url(pool),
+        operation_id,
+        kind,
+        health_url: format!("/v1/pools/{pool}/health"),
     }
-}
-
-fn health_url(pool: &PoolId) -> String {
-    format!("/v1/pools/{pool}/health")
 }
 
 fn tell(desired: &DesiredPool) {

@@ -151,10 +151,8 @@ fn view_of(id: &PoolId, pool: &Pool, fleet: &Fleet, estimator: &Estimator) -> Po
 
 /// The models that a pool would have to load.
 fn loadable(id: &PoolId, pool: &Pool, estimator: &Estimator) -> Vec<Loadable> {
-    let report = &pool.report;
-    let others = report.models.iter();
-    others
-        .filter(|model| report.unloaded || model.model_id != report.model_id)
+    pool.report
+        .loadable()
         .map(|model| Loadable {
             model_id: model.model_id.clone(),
             model_ref: model.model_ref.clone(),

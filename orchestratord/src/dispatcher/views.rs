@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 
 use api_types::capabilities::{API_VERSION, Capabilities, EngineCapability, PoolCapability};
-use api_types::operation::OperationState;
-use api_types::pool::{
-    GpuReport, PoolHealth, PoolMetrics, PoolReport, PoolStatus, ReplicaReport, ReplicaState, UnreadyCause,
-};
+use api_types::pool::{GpuReport, PoolHealth, PoolMetrics, PoolStatus, UnreadyCause};
 use api_types::{
-    EngineKind, MetricsEvent, ModelId, ModelRef, NarrationEvent, Phase, PoolId, Priority, TaskEvent, TaskId,
-    TaskState, TaskStatus,
+    EngineKind, MetricsEvent, NarrationEvent, Phase, PoolId, Priority, TaskEvent, TaskId, TaskState,
+    TaskStatus,
 };
 use narration_core::Narration;
 use orchestrator_core::eta::ServiceStats;
@@ -20,6 +17,7 @@ use super::Dispatcher;
 use super::estimate::{Estimate, Moment};
 use super::fleet::Pool;
 use super::handle::ListFilter;
+use super::loading::Loading;
 use super::tasks::Task;
 use crate::device_gauges::{Device, Reading};
 use crate::metrics::UNKNOWN;
@@ -29,7 +27,7 @@ use crate::story;
 use crate::task_log::Offered;
 
 /// Position and estimate of a task that has not ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Live {
     /// Tasks ahead, while it waits.
     pub position: Option<u32>,
@@ -37,15 +35,6 @@ pub(super) struct Live {
     pub estimate: Estimate,
     /// How far its model is loaded for it, while it waits for that.
     pub loading: Option<Loading>,
-}
-
-/// A load that a task waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Loading {
-    /// What is on the GPUs already, bytes; absent where the driver does not tell.
-    done: Option<u64>,
-    /// What will be there at least, bytes; absent where the model's header does not tell.
-    total: Option<u64>,
 }
 
 impl Dispatcher {
@@ -88,9 +77,7 @@ impl Dispatcher {
         Live {
             position: position.map(|position| u32::try_from(position).unwrap_or(u32::MAX)),
             estimate,
-            loading: position
-                .and_then(|_| self.load_for(&id))
-                .map(|(_, loading)| loading),
+            loading: position.and_then(|_| self.load_for(id)),
         }
     }
 
@@ -115,31 +102,34 @@ impl Dispatcher {
             return;
         }
         let live = self.live(id, at);
-        let Some(task) = self.tasks.get_mut(&id).filter(|task| task.shown != Some(live)) else {
+        let Some(task) = self
+            .tasks
+            .get_mut(&id)
+            .filter(|task| task.shown.as_ref() != Some(&live))
+        else {
             return;
         };
-        task.shown = Some(live);
+        task.shown = Some(live.clone());
         let Some(task) = self.tasks.get(&id) else { return };
         let frame = match (live.position, task.facts()) {
             (None, Some(facts)) => self.decoding(task, facts, live.estimate, at.now),
-            _ => self.queued(&id, task, live, at.now),
+            _ => self.queued(task, live, at.now),
         };
         self.offer(task, &TaskEvent::Metrics(frame));
     }
 
-    /// The pool that loads the model of a waiting task now, and how far it is.
-    fn load_for(&self, id: &TaskId) -> Option<(PoolId, Loading)> {
-        let model = &self.tasks.get(id)?.spec.needs.model_ref;
+    fn load_for(&self, id: TaskId) -> Option<Loading> {
+        let model = &self.tasks.get(&id)?.spec.needs.model_ref;
         self.fleet
             .pools()
-            .find_map(|(pool_id, pool)| Some((pool_id.clone(), loading(pool, model)?)))
+            .find_map(|(_, pool)| Loading::of(&pool.report, model))
     }
 
-    fn queued(&self, id: &TaskId, task: &Task, live: Live, now: Instant) -> MetricsEvent {
-        let load = live.loading.and_then(|_| self.load_for(id));
+    fn queued(&self, task: &Task, live: Live, now: Instant) -> MetricsEvent {
+        let load = live.loading;
         MetricsEvent {
-            loaded_bytes: load.as_ref().and_then(|(_, loading)| loading.done),
-            load_bytes: load.as_ref().and_then(|(_, loading)| loading.total),
+            loaded_bytes: load.as_ref().and_then(|load| load.done),
+            load_bytes: load.as_ref().and_then(|load| load.total),
             phase: if load.is_some() {
                 Phase::Loading
             } else {
@@ -151,7 +141,7 @@ impl Dispatcher {
             queue_depth: u32::try_from(self.queue.len()).unwrap_or(u32::MAX),
             on_time_probability: live.estimate.on_time,
             kv_warmth: false,
-            pool_id: load.map(|(pool_id, _)| pool_id),
+            pool_id: load.map(|load| load.pool_id),
             replica_id: None,
             engine: None,
             engine_version: None,
@@ -343,30 +333,6 @@ impl Dispatcher {
     }
 }
 
-/// How far a pool is with the load of this model; `None` when it is not loading it.
-fn loading(pool: &Pool, model: &ModelRef) -> Option<Loading> {
-    let report = &pool.report;
-    let is = |id: &ModelId, at: &ModelRef| id.as_str() == model.as_str() || at == model;
-    let listed = report.models.iter().find(|it| is(&it.model_id, &it.model_ref));
-    let operation = report.operation.as_ref();
-    let swaps = operation.is_some_and(|it| {
-        it.state == OperationState::Running
-            && it.model_ref.is_some()
-            && it.model_ref.as_ref() == listed.map(|listed| &listed.model_ref)
-    });
-    let starts = is(&report.model_id, &report.model_ref);
-    let under_way =
-        |replica: &&ReplicaReport| matches!(replica.state, ReplicaState::Starting | ReplicaState::Loading);
-    let replicas: Vec<&ReplicaReport> = report.replicas.iter().filter(under_way).collect();
-    if replicas.is_empty() || !(swaps || starts) {
-        return None;
-    }
-    Some(Loading {
-        done: replicas.iter().map(|replica| replica.gpu_memory_bytes).sum(),
-        total: listed.and_then(|listed| Some(listed.weight_bytes? * replicas.len() as u64)),
-    })
-}
-
 /// The GPUs of a pool's mask.
 fn devices_of<'a>(pool: &'a Pool, gpus: &'a [GpuReport]) -> impl Iterator<Item = (Device, Reading)> + 'a {
     let report = &pool.report;
@@ -430,7 +396,7 @@ fn capability(id: &PoolId, pool: &Pool) -> PoolCapability {
         engine: report.engine,
         engine_version: version_of(pool),
         model_id: report.model_id.clone(),
-        loadable_models: loadable(report),
+        loadable_models: report.loadable().map(|model| model.model_id.clone()).collect(),
         ctx_max: report.ctx_max,
         max_tokens_out: None,
         slots_total: pool.slots_total(),
@@ -439,13 +405,6 @@ fn capability(id: &PoolId, pool: &Pool) -> PoolCapability {
         rate_limits: Vec::new(),
         deterministic: report.deterministic,
     }
-}
-
-/// The models that a task has to wait for a load of.
-fn loadable(report: &PoolReport) -> Vec<ModelId> {
-    let others = report.models.iter();
-    let others = others.filter(|model| report.unloaded || model.model_id != report.model_id);
-    others.map(|model| model.model_id.clone()).collect()
 }
 
 /// What the adapter of an engine passes on.

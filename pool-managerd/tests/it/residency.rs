@@ -169,6 +169,13 @@ async fn a_model_that_does_not_fit_beside_others_waits_until_it_does() -> Result
         .update(|driver| driver.gpus[0].memory.used_by_others = 0)?;
     node.until_ready(1).await?;
     // What it holds itself, and what others take meanwhile, does not end it.
+    crowd(&mut rig, &node).await?;
+    node.until_ready(1).await?;
+    Ok(())
+}
+
+/// Others take nearly all of the first GPU, and the node has told so.
+async fn crowd(rig: &mut Rig, node: &Node) -> Result<()> {
     rig.nvml
         .update(|driver| driver.gpus[0].memory.used_by_others = 23 << 30)?;
     node.until_told("the pressure", |report| {
@@ -178,7 +185,6 @@ async fn a_model_that_does_not_fit_beside_others_waits_until_it_does() -> Result
             .is_some_and(|gpu| gpu.used_by_others_bytes > 22 << 30)
     })
     .await?;
-    node.until_ready(1).await?;
     Ok(())
 }
 
@@ -190,15 +196,7 @@ async fn memory_that_comes_back_late_holds_up_the_restart() -> Result<()> {
     rig.node = format!("gpus = [{{ uuid = {:?}, keep_free_mib = 1024 }}]", GPUS[0]);
     let node = rig.start().await?;
     let engine = node.until_ready(1).await?;
-    rig.nvml
-        .update(|driver| driver.gpus[0].memory.used_by_others = 23 << 30)?;
-    node.until_told("the pressure", |report| {
-        report
-            .gpus
-            .first()
-            .is_some_and(|gpu| gpu.used_by_others_bytes > 22 << 30)
-    })
-    .await?;
+    crowd(&mut rig, &node).await?;
     kill(&engine)?;
     let held_up = node
         .until("the wait for memory", |pool| {

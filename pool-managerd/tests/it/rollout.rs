@@ -42,6 +42,15 @@ async fn rig() -> Result<Rig> {
     Ok(rig)
 }
 
+/// One runs on the first replica.
+fn a_task() -> Result<Vec<ReplicaLeases>> {
+    Ok(vec![ReplicaLeases {
+        pool_id: "p".parse()?,
+        replica_id: "r0".parse()?,
+        leases: 1,
+    }])
+}
+
 fn reference(rig: &Rig, name: &str) -> String {
     format!("file:{}/{name}.gguf", rig.dir.path().display())
 }
@@ -68,11 +77,7 @@ async fn a_drain_waits_for_running_tasks_and_lasts_until_a_load() -> Result<()> 
     let rig = rig().await?;
     let node = rig.start().await?;
     let engine = node.until_ready(1).await?;
-    rig.orchestrator.lease(vec![ReplicaLeases {
-        pool_id: "p".parse()?,
-        replica_id: "r0".parse()?,
-        leases: 1,
-    }]);
+    rig.orchestrator.lease(a_task()?);
     rig.orchestrator
         .answer(order(1, OperationKind::Drain, None, 600_000)?);
     let pool = node
@@ -109,11 +114,7 @@ async fn a_drain_past_its_deadline_ends_the_engine() -> Result<()> {
     let rig = rig().await?;
     let node = rig.start().await?;
     let engine = node.until_ready(1).await?;
-    rig.orchestrator.lease(vec![ReplicaLeases {
-        pool_id: "p".parse()?,
-        replica_id: "r0".parse()?,
-        leases: 1,
-    }]);
+    rig.orchestrator.lease(a_task()?);
     rig.orchestrator.answer(order(1, OperationKind::Drain, None, 50)?);
     over(&node, 1).await?;
     assert!(is_gone(pid(&engine)?));
@@ -192,11 +193,7 @@ async fn a_reload_goes_on_after_the_daemon_was_killed() -> Result<()> {
     fs::write(rig.dir.path().join("next.gguf"), b"GGUF and nothing else either")?;
     let node = rig.start().await?;
     node.until_ready(1).await?;
-    rig.orchestrator.lease(vec![ReplicaLeases {
-        pool_id: "p".parse()?,
-        replica_id: "r0".parse()?,
-        leases: 1,
-    }]);
+    rig.orchestrator.lease(a_task()?);
     rig.orchestrator.answer(order(
         1,
         OperationKind::Reload,
