@@ -214,7 +214,8 @@ impl Run {
     /// texts has overrun the limit, whatever it reports.
     async fn append(&self, batch: &mut TokenBatch, left: &mut usize) -> Option<Exit> {
         let overrun = batch.len() > *left || batch.generated() > self.job.max_tokens;
-        batch.truncate(*left);
+        // What an engine has generated beyond its order is nobody's.
+        batch.truncate(*left, self.job.max_tokens);
         *left -= batch.len();
         match self.log.append_tokens(batch, Instant::now()) {
             Ok(Room::Free) => {}

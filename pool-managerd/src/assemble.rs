@@ -285,6 +285,7 @@ fn spec(config: &PoolConfig, reserved: &Arc<BTreeMap<String, u64>>) -> PoolSpec 
         ctx: config.ctx.get_u32(),
         deterministic: is_deterministic(config),
         patience: config.load_timeout_ms.duration(),
+        retry_after: config.restart.window_ms.duration(),
         residency: Residency {
             idle_unload_ms: config.idle_unload_ms.map(|ms| ms.ms()),
             pinned: config.pinned,

@@ -8,7 +8,7 @@ mod watcher;
 use std::path::{Path, PathBuf};
 
 pub use digest::{DigestCache, DigestError};
-pub use watcher::{FileWatcher, WatchedFile};
+pub use watcher::{FileWatcher, WatchedFile, identity_at};
 
 /// Tells one version of a file from another without reading it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

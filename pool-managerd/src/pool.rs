@@ -10,6 +10,7 @@ use api_types::operation::DesiredPool;
 use api_types::pool::{PoolModel, PoolReport, ReplicaReport, ReplicaState, Residency, UnreadyCause};
 use api_types::{EngineKind, PoolId, ReplicaId, Workload};
 use indexmap::IndexMap;
+use narration_core::wall;
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
 
@@ -40,6 +41,8 @@ pub struct PoolSpec {
     pub deterministic: bool,
     /// How long a start may be held up by what may pass.
     pub patience: Duration,
+    /// How long a model that could not be loaded is not loaded for the sake of a task.
+    pub retry_after: Duration,
     /// When it makes room for others.
     pub residency: Residency,
 }
@@ -185,7 +188,7 @@ impl Pool {
             generation: rollout.changes(),
             draining: rollout.refuses_work(),
             unloaded: rollout.is_unloaded(),
-            models: self.reported_models(&serving),
+            models: self.reported_models(&rollout, &serving),
             residency: self.spec.residency,
             operation_generation: *self.recorded.borrow(),
             operation: rollout.status(),
@@ -212,7 +215,8 @@ impl Pool {
     }
 
     /// What is served, or was last, comes first.
-    fn reported_models(&self, serving: &Arc<ServedModel>) -> Vec<PoolModel> {
+    fn reported_models(&self, rollout: &Rollout, serving: &Arc<ServedModel>) -> Vec<PoolModel> {
+        let now_ms = wall::unix_ms();
         let others = self.models.configured().iter().filter(|model| *model != serving);
         std::iter::once(serving)
             .chain(others)
@@ -221,6 +225,7 @@ impl Pool {
                 model_ref: model.choice.model_ref.clone(),
                 bytes: model.file.identity().map(|identity| identity.size),
                 weight_bytes: model.file.weights(),
+                load_failed: rollout.failed_load(&model.choice, now_ms).map(str::to_owned),
             })
             .collect()
     }
@@ -318,10 +323,7 @@ fn unready(rollout: &Rollout, takers: &[&Seen<'_>]) -> Option<Unready> {
         return Some(Unready::of(UnreadyCause::Draining));
     }
     if rollout.is_unloaded() {
-        return Some(Unready::new(
-            UnreadyCause::Stopped,
-            "loaded when a task asks for it",
-        ));
+        return Some(unloaded(rollout));
     }
     if takers.iter().any(|seen| seen.state() == ReplicaState::Ready) {
         return None;
@@ -330,6 +332,13 @@ fn unready(rollout: &Rollout, takers: &[&Seen<'_>]) -> Option<Unready> {
     let broken = causes().find(|why| why.cause != UnreadyCause::Loading);
     let present = broken.or_else(|| causes().next()).cloned();
     Some(present.unwrap_or_else(|| Unready::of(UnreadyCause::Loading)))
+}
+
+fn unloaded(rollout: &Rollout) -> Unready {
+    match rollout.failed_load(rollout.model(), wall::unix_ms()) {
+        Some(why) => Unready::new(UnreadyCause::RestartBudgetExhausted, why),
+        None => Unready::new(UnreadyCause::Stopped, "loaded when a task asks for it"),
+    }
 }
 
 fn replica_report(seen: &Seen<'_>) -> ReplicaReport {

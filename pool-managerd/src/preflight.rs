@@ -154,16 +154,14 @@ fn well(inventory: &GpuInventory, uuid: &str) -> Result<(), Unready> {
     };
     let cause = match card.condition {
         GpuCondition::Healthy => return Ok(()),
+        GpuCondition::TooHot => UnreadyCause::GpuTooHot,
         GpuCondition::NeedsReset => UnreadyCause::GpuNeedsReset,
         GpuCondition::Unusable => UnreadyCause::GpuUnusable,
     };
-    let what = card.last_xid.map_or_else(
-        || "memory errors that could not be corrected".to_owned(),
-        |xid| format!("Xid {xid}"),
-    );
+    let what = card.condition_reason.as_deref().unwrap_or("it is not well");
     Err(Unready::new(
         cause,
-        format!("{} has reported {what}; {}", card.uuid, cure(cause)),
+        format!("{}: {what}; {}", card.uuid, cure(cause)),
     ))
 }
 
@@ -335,10 +333,10 @@ mod tests {
 
     #[test]
     fn a_card_that_reported_errors_is_not_started_on() {
-        let with = |condition, last_xid| {
+        let with = |condition, reason: &str| {
             let mut inventory = GpuInventory::clone(gpus(&["GPU-a"]).unwrap().as_ref());
             inventory.gpus[0].condition = condition;
-            inventory.gpus[0].last_xid = last_xid;
+            inventory.gpus[0].condition_reason = Some(reason.to_owned());
             check(
                 &Ok(Arc::new(inventory)),
                 &["GPU-a"],
@@ -346,11 +344,18 @@ mod tests {
                 &EngineGate::Open,
             )
         };
-        assert_eq!(with(GpuCondition::Healthy, Some(13)), Ok(()));
-        let reset = with(GpuCondition::NeedsReset, None).unwrap_err();
+        assert_eq!(with(GpuCondition::Healthy, ""), Ok(()));
+        let hot = with(GpuCondition::TooHot, "91 °C").unwrap_err();
+        assert_eq!(hot.cause, UnreadyCause::GpuTooHot);
+        assert!(
+            hot.hint.starts_with("GPU-a: 91 °C; it takes work again"),
+            "{}",
+            hot.hint
+        );
+        let reset = with(GpuCondition::NeedsReset, "memory errors").unwrap_err();
         assert_eq!(reset.cause, UnreadyCause::GpuNeedsReset);
         assert!(reset.hint.contains("memory errors"), "{}", reset.hint);
-        let dead = with(GpuCondition::Unusable, Some(79)).unwrap_err();
+        let dead = with(GpuCondition::Unusable, "Xid 79").unwrap_err();
         assert_eq!(dead.cause, UnreadyCause::GpuUnusable);
         assert!(dead.hint.contains("Xid 79"), "{}", dead.hint);
     }

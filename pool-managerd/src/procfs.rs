@@ -197,6 +197,7 @@ mod tests {
         assert_eq!(Stat::parse("42 (cut"), None);
     }
 
+    /// REQ-FAULT-ZOMBIE.
     #[test]
     fn a_process_is_itself_until_it_ends_and_nobody_later() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();

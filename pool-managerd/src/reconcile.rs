@@ -149,14 +149,15 @@ impl Scene<'_> {
         let candidate = candidate.as_deref();
         World {
             now_ms,
-            sides: Side::BOTH.map(|side| self.side(side, orders)),
-            candidate: candidate.map_or(Ok(()), |model| self.could_start(model)),
+            sides: Side::BOTH.map(|side| self.side(side, rollout.tries(), orders)),
+            candidate: candidate.map_or(Ok(()), |model| self.could_start(rollout, model)),
             room_beside: candidate.map_or(Ok(()), |model| self.room_beside(rollout, model)),
             patience_ms: self.pool.spec.patience.as_millis() as u64,
+            retry_after_ms: self.pool.spec.retry_after.as_millis() as u64,
         }
     }
 
-    fn side(&self, side: Side, orders: &Orders) -> SideView {
+    fn side(&self, side: Side, tries: u64, orders: &Orders) -> SideView {
         let replicas = &self.pool.sides[side.index()];
         let views: Vec<ReplicaView> = replicas.iter().map(crate::replica::ReplicaHandle::view).collect();
         let all = |state: ReplicaState| views.iter().all(|view| view.status.state == state);
@@ -169,13 +170,15 @@ impl Scene<'_> {
             ready: all(ReplicaState::Ready),
             failure: views.iter().find_map(failure),
             blocked: views.iter().find_map(blocked),
-            given_up: all(ReplicaState::Failed),
+            given_up: all(ReplicaState::Failed) && views.iter().all(|view| view.status.tries == tries),
             leases: leases.sum(),
         }
     }
 
-    fn could_start(&self, model: &ServedModel) -> Result<(), Unready> {
-        if model.file.presence() == Presence::Unknown {
+    /// Judged by a look at the file that is newer than the wish for it.
+    fn could_start(&self, rollout: &Rollout, model: &ServedModel) -> Result<(), Unready> {
+        if model.file.looked_ms() <= rollout.since_ms() {
+            model.file.look_again();
             return Err(Unready::new(
                 UnreadyCause::Loading,
                 "the model file is being looked at",
@@ -204,22 +207,26 @@ impl Scene<'_> {
 
     /// Tells every replica its goal.
     fn aim(&self, first_looks: FirstLooks) {
-        let goals = self.pool.rollout.borrow().goals();
+        let (goals, tries) = {
+            let rollout = self.pool.rollout.borrow();
+            (rollout.goals(), rollout.tries())
+        };
         for (replicas, goal) in self.pool.sides.iter().zip(goals) {
-            if let Some(goal) = self.goal(&goal, first_looks) {
+            if let Some(goal) = self.goal(&goal, tries, first_looks) {
                 replicas.iter().for_each(|replica| replica.aim(goal.clone()));
             }
         }
     }
 
     /// What a side's replicas shall be; `None` while the first looks are on their way.
-    fn goal(&self, goal: &SideGoal, first_looks: FirstLooks) -> Option<Goal> {
+    fn goal(&self, goal: &SideGoal, tries: u64, first_looks: FirstLooks) -> Option<Goal> {
         let Some(choice) = goal.model() else {
             return Some(Goal {
                 wish: Wish::Stop,
                 drain: true,
                 inputs: Inputs::default(),
                 model: None,
+                tries,
             });
         };
         let model = self.pool.models.get(choice);
@@ -237,6 +244,7 @@ impl Scene<'_> {
             drain: matches!(goal, SideGoal::Finish(_)),
             inputs: self.pool.inputs(&model),
             model: Some(model),
+            tries,
         })
     }
 
@@ -260,7 +268,8 @@ fn failure(view: &ReplicaView) -> Option<Unready> {
     let status = &view.status;
     let why = status.unready.as_ref()?;
     let hopeless = match status.state {
-        ReplicaState::Backoff | ReplicaState::Failed => true,
+        // An engine that has just ended has not told why yet.
+        ReplicaState::Backoff | ReplicaState::Failed => status.last_cause.is_some(),
         ReplicaState::Preflight => needs_a_person(why.cause),
         _ => false,
     };

@@ -90,6 +90,17 @@ struct Settled {
     closed: bool,
     /// Counts changes of what is served.
     changes: u64,
+    /// Counts the loads that were ordered.
+    #[serde(default)]
+    tries: u64,
+}
+
+/// A model whose load has failed lately.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct FailedLoad {
+    model: ModelChoice,
+    until_ms: u64,
+    reason: String,
 }
 
 /// The side that was relieved: it finishes what it has.
@@ -135,6 +146,9 @@ pub struct Rollout {
     /// What the side that was relieved still finishes.
     retiring: Option<Retiring>,
     operation: Option<Operation>,
+    /// One per model: no task's wish loads it again before its time.
+    #[serde(default)]
+    failed_loads: Vec<FailedLoad>,
 }
 
 impl Rollout {
@@ -149,12 +163,14 @@ impl Rollout {
                 loaded,
                 closed: false,
                 changes: 1,
+                tries: 0,
             },
             phase: OperationPhase::Steady,
             since_ms: 0,
             until_ms: 0,
             retiring: None,
             operation: None,
+            failed_loads: Vec::new(),
         }
     }
 
@@ -179,6 +195,12 @@ impl Rollout {
     #[must_use]
     pub const fn model(&self) -> &ModelChoice {
         &self.settled.model
+    }
+
+    /// When the phase began, milliseconds since 1970.
+    #[must_use]
+    pub const fn since_ms(&self) -> u64 {
+        self.since_ms
     }
 
     /// The side that serves, or would.
@@ -211,6 +233,22 @@ impl Rollout {
     #[must_use]
     pub const fn changes(&self) -> u64 {
         self.settled.changes
+    }
+
+    /// Counts the loads that were ordered: with each, a replica that was given up tries again.
+    #[must_use]
+    pub const fn tries(&self) -> u64 {
+        self.settled.tries
+    }
+
+    /// Why the model's load has failed, while that is not long ago.
+    #[must_use]
+    pub fn failed_load(&self, model: &ModelChoice, now_ms: u64) -> Option<&str> {
+        let lately = |failed: &&FailedLoad| failed.model == *model && now_ms < failed.until_ms;
+        self.failed_loads
+            .iter()
+            .find(lately)
+            .map(|failed| failed.reason.as_str())
     }
 
     /// The latest operation that was taken up; 0 before the first.

@@ -48,7 +48,7 @@ pub enum Meanwhile {
 #[must_use]
 pub const fn meanwhile(cause: UnreadyCause) -> Meanwhile {
     match cause {
-        UnreadyCause::DeviceMissing => Meanwhile::Waits,
+        UnreadyCause::DeviceMissing | UnreadyCause::GpuTooHot => Meanwhile::Waits,
         UnreadyCause::GpuNeedsReset => Meanwhile::Drains,
         UnreadyCause::GpuUnusable => Meanwhile::Ends,
         _ => Meanwhile::Serves,
@@ -100,6 +100,9 @@ pub const fn cure(cause: UnreadyCause) -> &'static str {
         UnreadyCause::LoadTimeout => {
             "raise the pool's load_timeout_ms, or check the disk that holds the model"
         }
+        UnreadyCause::GpuTooHot => {
+            "it takes work again once it has cooled: check its fans, the air around it and its power limit"
+        }
         UnreadyCause::GpuNeedsReset => {
             "drain the pools of the GPU, reset it (nvidia-smi --gpu-reset), then restart pool-managerd"
         }
@@ -130,7 +133,7 @@ pub const fn cure(cause: UnreadyCause) -> &'static str {
         }
         UnreadyCause::RestartBackoff => "the next start follows by itself",
         UnreadyCause::RestartBudgetExhausted => {
-            "remove the cause in the last lines, then restart pool-managerd or replace the model or engine file"
+            "remove the cause in the last lines, then load the pool again, or replace the model or engine file"
         }
         UnreadyCause::Draining => "takes new work again when the drain is lifted",
         UnreadyCause::Stopped => "stopped on purpose",

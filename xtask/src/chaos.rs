@@ -1,4 +1,5 @@
-//! `cargo xtask chaos`: the kills of engines and of pool-managerd, as many as the product promises, with their figures.
+//! `cargo xtask chaos`: the kills of engines and of pool-managerd, as many as the product promises, and operations under
+//! load, with their figures.
 
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ use crate::workspace::Place;
 /// Options of `cargo xtask chaos`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Kills of an engine, and as many of pool-managerd.
+    /// Kills of an engine, as many of pool-managerd, and a twentieth as many rounds of operations.
     #[arg(long, default_value_t = 500)]
     kills: u32,
 }
@@ -22,7 +23,13 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     cargo::long_tests(
         &Place::find()?.root,
-        &["kills::", "--nocapture", "--test-threads", "1"],
+        &[
+            "kills::",
+            "operations::drains",
+            "--nocapture",
+            "--test-threads",
+            "1",
+        ],
         &[("CHAOS_KILLS", args.kills)],
     )
 }

@@ -4,12 +4,13 @@ mod artifact;
 mod duration;
 mod node;
 mod placement;
+mod pool;
 mod task;
 mod whole;
 
 use std::path::PathBuf;
 
-use api_types::{PoolId, SessionId, TaskId, TaskState};
+use api_types::{SessionId, TaskId, TaskState};
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 
@@ -18,6 +19,7 @@ use crate::exit;
 pub use artifact::{ArtifactCommand, ArtifactPutArgs};
 pub use node::{NodeCommand, NodeJoinArgs};
 pub use placement::PlacementArgs;
+pub use pool::{Patience, PoolCommand, PoolLoadArgs, PoolLogsArgs, PoolReloadArgs, PoolStopArgs};
 pub use task::TaskArgs;
 pub use whole::{EmbedArgs, RerankArgs, WholeArgs};
 
@@ -81,7 +83,7 @@ pub enum Command {
     Artifact(ArtifactCommand),
     /// List the pools: what serves which model on which GPUs, and whether it is ready
     Pools,
-    /// Look at one pool
+    /// Look at one pool; drain, load, unload and reload it; read its engine's output
     #[command(subcommand)]
     Pool(PoolCommand),
     /// List the GPU boxes and their GPUs
@@ -152,16 +154,6 @@ pub enum SessionCommand {
     },
 }
 
-/// What to do with one pool.
-#[derive(Debug, Subcommand)]
-pub enum PoolCommand {
-    /// Show whether a pool is ready and, if not, why
-    Health {
-        /// The pool
-        pool: PoolId,
-    },
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +188,11 @@ mod tests {
         insta::assert_snapshot!("help_artifact_put", help(&["artifact", "put"]));
         insta::assert_snapshot!("help_artifact_list", help(&["artifact", "list"]));
         insta::assert_snapshot!("help_pool_health", help(&["pool", "health"]));
+        insta::assert_snapshot!("help_pool", help(&["pool"]));
+        insta::assert_snapshot!("help_pool_drain", help(&["pool", "drain"]));
+        insta::assert_snapshot!("help_pool_load", help(&["pool", "load"]));
+        insta::assert_snapshot!("help_pool_reload", help(&["pool", "reload"]));
+        insta::assert_snapshot!("help_pool_logs", help(&["pool", "logs"]));
         insta::assert_snapshot!("help_node_join", help(&["node", "join"]));
     }
 

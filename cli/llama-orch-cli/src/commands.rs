@@ -4,6 +4,7 @@ mod artifact;
 mod follow;
 mod list;
 mod node;
+mod pool;
 mod run;
 mod session;
 mod task;
@@ -14,7 +15,7 @@ use config_schema::{BaseUrl, ClientConfig, ConfigErrors, Environment};
 use llama_orch_client::OrchestratorClient;
 use serde::Serialize;
 
-use crate::args::{Command, Global, PoolCommand};
+use crate::args::{Command, Global};
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -95,7 +96,7 @@ pub(crate) async fn perform(session: &Session<'_>, command: &Command) -> Result<
         Command::Session(command) => session::perform(session, command).await,
         Command::Artifact(command) => artifact::perform(session, command).await,
         Command::Pools => list::pools(session).await,
-        Command::Pool(PoolCommand::Health { pool }) => list::pool_health(session, pool).await,
+        Command::Pool(command) => pool::perform(session, command).await,
         Command::Nodes => list::nodes(session).await,
         Command::Node(command) => node::perform(session, command).await,
         Command::Capabilities => list::capabilities(session).await,

@@ -12,7 +12,7 @@ use llama_orch_client::ClientError;
 pub enum Exit {
     /// Done. Also when the reader of the output went away.
     Success,
-    /// The task ended, but not by itself: an error, its deadline, or somebody else's cancel.
+    /// The task ended, but not by itself: an error, its deadline, or somebody else's cancel. Or the operation failed.
     TaskFailed,
     /// The command line, an environment variable or the request is not usable.
     Usage,
@@ -73,7 +73,9 @@ impl Exit {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Success => "done (also when the reader of the output went away)",
-            Self::TaskFailed => "the task ended by an error, its deadline or somebody else's cancel",
+            Self::TaskFailed => {
+                "the task or operation ended by an error, its deadline or somebody else's cancel"
+            }
             Self::Usage => "the command line, an environment variable or the request is not usable",
             Self::Unreachable => "nobody answers at the address, not in time, or the connection was lost",
             Self::Unauthorized => "the token is missing or wrong, or a policy forbids it (401, 403)",

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use api_types::{FieldError, NodeId};
+use api_types::{FieldError, NodeId, PoolId};
 use config_schema::ConfigErrors;
 use llama_orch_client::ClientError;
 
@@ -22,6 +22,9 @@ pub(crate) enum Failure {
     Join(&'static str),
     #[error("a node {node} is there and alive at {address}; give this one another --node-id")]
     NodeTaken { node: NodeId, address: String },
+    /// What a command waited for has been overtaken.
+    #[error("another operation on {0} has followed; how this one ended is not known")]
+    Superseded(PoolId),
     #[error("{what} failed")]
     Io {
         what: &'static str,
@@ -50,6 +53,7 @@ impl Failure {
             Self::Client(error) => Exit::of_client(error),
             Self::Config(_) | Self::Request(_) | Self::Join(_) => Exit::Usage,
             Self::NodeTaken { .. } => Exit::Refused,
+            Self::Superseded(_) => Exit::TaskFailed,
             Self::Io { .. } => Exit::Io,
             Self::OutputClosed => Exit::Success,
         }

@@ -4,6 +4,7 @@
 pub(crate) mod artifacts;
 pub(crate) mod capabilities;
 pub(crate) mod decision;
+pub(crate) mod engine_log;
 pub(crate) mod events;
 pub(crate) mod failure;
 pub(crate) mod join;

@@ -105,6 +105,7 @@ fn removed(fakes: &Fakes) -> bool {
 }
 
 /// REQ-CONTAINER-DETECT, REQ-CONTAINER-FAULTS.
+/// REQ-FAULT-RUNTIME.
 #[tokio::test]
 async fn a_podman_that_hangs_gives_way_to_docker_or_is_an_error() {
     let fakes = Fakes::new();
@@ -228,6 +229,7 @@ async fn the_three_codes_of_a_failed_start_are_told_apart_and_nothing_is_left() 
 }
 
 /// REQ-CONTAINER-FAULTS.
+/// REQ-FAULT-RUNTIME.
 #[tokio::test]
 async fn a_start_that_hangs_or_answers_nonsense_leaves_nothing() {
     let (fakes, error) = failed_run("sleep 61", SHORT).await;

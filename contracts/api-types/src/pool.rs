@@ -9,17 +9,35 @@ use crate::model_ref::ModelRef;
 use crate::operation::OperationStatus;
 use crate::task::{EngineKind, Workload};
 
-/// Whether a GPU can be worked with, by the errors that its driver has reported.
+/// Whether a GPU can be worked with, by what its driver has reported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GpuCondition {
     /// Nothing speaks against it.
     #[default]
     Healthy,
+    /// It is as hot as it may get: what runs goes on, nothing new is placed there until it has cooled.
+    TooHot,
     /// What runs may finish; nothing new is placed there. It needs a reset.
     NeedsReset,
     /// Nothing runs there any more. It needs a reset or a reboot.
     Unusable,
+}
+
+/// Why a GPU runs slower than it could. It shows in the speed that is measured of its pools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GpuThrottle {
+    /// The driver keeps it within its power limit.
+    PowerCap,
+    /// The driver keeps it within its temperature limit.
+    SwThermal,
+    /// The card itself has halved its clocks, or worse, for its temperature.
+    HwThermal,
+    /// The power supply has told it to slow down.
+    PowerBrake,
+    /// The card itself slows down for its temperature, power or voltage.
+    HwSlowdown,
 }
 
 /// A program that holds memory on a GPU.
@@ -61,6 +79,12 @@ pub struct GpuReport {
     /// °C.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature_c: Option<u32>,
+    /// From where on the card slows itself down, °C.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowdown_c: Option<u32>,
+    /// Why it runs slower than it could.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub throttled: Vec<GpuThrottle>,
     /// Milliwatts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power_mw: Option<u32>,
@@ -73,6 +97,9 @@ pub struct GpuReport {
     /// Whether it can be worked with.
     #[serde(default)]
     pub condition: GpuCondition,
+    /// What speaks against it; absent while it is healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition_reason: Option<String>,
     /// The last Xid error that the driver has reported since the daemon's start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_xid: Option<u64>,
@@ -163,6 +190,8 @@ pub enum UnreadyCause {
     Loading,
     /// The engine did not become healthy within its load deadline.
     LoadTimeout,
+    /// A device of the mask is as hot as it may get: what runs goes on, nothing new is placed there until it has cooled.
+    GpuTooHot,
     /// A device of the mask has reported errors: what runs may finish, nothing new is placed there.
     GpuNeedsReset,
     /// A device of the mask does no work any more.
@@ -270,6 +299,9 @@ pub struct PoolModel {
     /// What of it has to be on GPUs at least, bytes, where its header tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_bytes: Option<u64>,
+    /// Why its last load has failed, while that is not long ago: no task's wish loads it, an operation does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_failed: Option<String>,
 }
 
 /// When what a pool has loaded makes room for others.
@@ -353,11 +385,13 @@ impl PoolReport {
             .find(|model| wanted.means(&model.model_id, &model.model_ref))
     }
 
-    /// The models that it would have to load first.
+    /// The models that it would have to load first, and may for the sake of a task.
     pub fn loadable(&self) -> impl Iterator<Item = &PoolModel> {
+        let absent = |model: &&PoolModel| self.unloaded || model.model_id != self.model_id;
         self.models
             .iter()
-            .filter(|model| self.unloaded || model.model_id != self.model_id)
+            .filter(absent)
+            .filter(|model| model.load_failed.is_none())
     }
 
     /// Whether at least one replica takes work.

@@ -5,6 +5,9 @@ use std::time::Duration;
 use http_util::ClientOptions;
 use secrecy::SecretString;
 
+/// An engine's log that says nothing for so long is taken for one that is cut off.
+pub(crate) const MAX_SILENCE: Duration = Duration::from_secs(86_400);
+
 /// Where the orchestrator is and how patient the client is.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {

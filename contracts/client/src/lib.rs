@@ -11,6 +11,7 @@ mod error;
 mod headers;
 mod node;
 mod orchestrator;
+mod pools;
 mod stream;
 
 pub use artifacts::StoredArtifact;

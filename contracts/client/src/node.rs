@@ -9,16 +9,13 @@ use secrecy::SecretString;
 use tokio::time::timeout;
 
 use crate::api::Api;
-use crate::config::Timeouts;
+use crate::config::{MAX_SILENCE, Timeouts};
 use crate::error::ClientError;
 use crate::orchestrator::query_string;
 
 /// Longest `wait_exit_ms` that [`NodeClient::engine_log`] asks for; a longer wish is cut to it. A killed process is
 /// gone within milliseconds, and whoever asks has an error to report meanwhile.
 pub const MAX_ENGINE_LOG_WAIT: Duration = Duration::from_secs(10);
-
-/// An engine's log that says nothing for so long is taken for one that is cut off.
-const MAX_SILENCE: Duration = Duration::from_secs(86_400);
 
 /// A client of any number of pool-managerds that share one token. Cheap to clone.
 #[derive(Debug, Clone)]

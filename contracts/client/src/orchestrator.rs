@@ -15,7 +15,7 @@ use std::time::Duration;
 use url::form_urlencoded;
 
 use crate::api::Api;
-use crate::config::{ClientConfig, ResumePolicy};
+use crate::config::{ClientConfig, Timeouts};
 use crate::error::ClientError;
 use crate::headers::{self, Budgets};
 use crate::stream::{StreamItem, TaskStream};
@@ -35,7 +35,7 @@ pub struct Submitted {
 #[derive(Debug, Clone)]
 pub struct OrchestratorClient {
     pub(crate) api: Api,
-    resume: ResumePolicy,
+    pub(crate) config: ClientConfig,
 }
 
 impl OrchestratorClient {
@@ -44,12 +44,17 @@ impl OrchestratorClient {
     /// # Errors
     /// [`ClientError::Address`] or [`ClientError::Setup`] for an address, a token or a limit that cannot work.
     pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
-        let options = config.timeouts.options(Duration::ZERO);
-        let client = http_util::Client::new(options).map_err(ClientError::Setup)?;
-        Ok(Self {
-            api: Api::new(&client, "orchestratord", &config.base_url, config.token.as_ref())?,
-            resume: config.resume,
-        })
+        let api = api(&config, config.timeouts, Duration::ZERO)?;
+        Ok(Self { api, config })
+    }
+
+    /// The same endpoint for a call that is answered later than others, or with pauses.
+    pub(crate) fn with_patience(&self, idle: Duration, extra: Duration) -> Result<Api, ClientError> {
+        let timeouts = Timeouts {
+            idle,
+            ..self.config.timeouts
+        };
+        api(&self.config, timeouts, extra)
     }
 
     /// Submits a task: `POST /v1/tasks`. With a `task_id` of the caller's own, sending the same request again is
@@ -73,7 +78,7 @@ impl OrchestratorClient {
     /// Follows a task: `GET /v1/tasks/{id}/stream`, from after `last_event_id` where one is given.
     ///
     /// Ends after the terminal event, or at once when that lies before `last_event_id`. A connection that breaks off
-    /// earlier is taken up again after the last numbered event by the [`ResumePolicy`], so that numbered events
+    /// earlier is taken up again after the last numbered event by the [`ResumePolicy`](crate::ResumePolicy), so that numbered events
     /// neither repeat nor go missing; `metrics` and `narration` events, which have no id, may. Events of unknown names
     /// are skipped. A first connection that fails is not tried again.
     ///
@@ -84,7 +89,7 @@ impl OrchestratorClient {
         last_event_id: Option<String>,
     ) -> impl Stream<Item = Result<StreamItem, ClientError>> + Send + use<> {
         let path = format!("/v1/tasks/{task}/stream");
-        let state = TaskStream::new(self.api.clone(), path, self.resume, last_event_id);
+        let state = TaskStream::new(self.api.clone(), path, self.config.resume, last_event_id);
         stream::unfold(state, |mut state| async {
             let item = state.next().await?;
             Some((item, state))
@@ -217,6 +222,11 @@ impl OrchestratorClient {
         let request = Request::new(Method::DELETE, format!("/v1/workers/{node}"));
         self.api.send(request).await.map(drop)
     }
+}
+
+fn api(config: &ClientConfig, timeouts: Timeouts, extra: Duration) -> Result<Api, ClientError> {
+    let client = http_util::Client::new(timeouts.options(extra)).map_err(ClientError::Setup)?;
+    Api::new(&client, "orchestratord", &config.base_url, config.token.as_ref())
 }
 
 fn task_query(query: &TaskQuery) -> String {

@@ -166,7 +166,8 @@ pub struct Pool {
     #[serde(default, serialize_with = "masked")]
     #[schemars(with = "BTreeMap<String, String>")]
     pub env: BTreeMap<String, SecretString>,
-    /// Longest time from start to ready without a sign of progress, ms. Default 10 min: a large model from a slow disk.
+    /// Longest time from start to ready without a sign of progress, ms, beside one second for each 50 MB of the model file.
+    /// Default 10 min.
     #[serde(default)]
     pub load_timeout_ms: Ms<100, 600_000, 7_200_000>,
     /// How often a running engine is asked for its health, ms. Default 1 s.

@@ -153,13 +153,19 @@ impl Boxes {
             .unwrap()
     }
 
+    /// A task of any kind that must be admitted.
+    pub(crate) async fn submit_as(&self, body: &Value) -> String {
+        admitted(
+            &self
+                .system
+                .call(Call::post_json("/v1/tasks", body))
+                .await
+                .unwrap(),
+        )
+    }
+
     pub(crate) async fn submit(&self, pool: &str, max_tokens: u32) -> String {
-        let answer = self.try_submit(pool, max_tokens, json!({})).await;
-        assert_eq!(answer.status, 202, "{}", answer.text());
-        answer.json::<Value>().unwrap()["task_id"]
-            .as_str()
-            .unwrap()
-            .to_owned()
+        admitted(&self.try_submit(pool, max_tokens, json!({})).await)
     }
 
     pub(crate) async fn open(&self, task: &str) -> SseReader {
@@ -213,4 +219,11 @@ impl Boxes {
         let pid = pool["replicas"][0]["pid"].as_i64().unwrap();
         kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
     }
+}
+
+/// The id of a task that has been admitted.
+fn admitted(answer: &http1::Answer) -> String {
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let receipt: Value = answer.json().unwrap();
+    receipt["task_id"].as_str().unwrap().to_owned()
 }

@@ -23,6 +23,7 @@ async fn broken_after_three(kind: FaultKind, env: &[(&str, &str)], config: &str)
     (text("code"), text("message"), stream.tokens.len())
 }
 
+/// REQ-FAULT-ENGINE-CRASH.
 #[tokio::test]
 async fn every_way_to_break_a_stream_is_one_error_event() {
     let cases = [
@@ -42,6 +43,7 @@ async fn every_way_to_break_a_stream_is_one_error_event() {
     }
 }
 
+/// REQ-FAULT-ENGINE-HANG.
 #[tokio::test]
 async fn an_engine_that_stalls_times_out() {
     let config = "[orchestratord.engine]\ntoken_idle_timeout_ms = 300\n";
@@ -49,6 +51,7 @@ async fn an_engine_that_stalls_times_out() {
     assert_eq!((code.as_str(), tokens), ("DECODE_TIMEOUT", 3), "{message}");
 }
 
+/// REQ-FAULT-ENGINE-CRASH.
 #[tokio::test]
 async fn a_task_that_did_not_start_is_placed_again() {
     let broken = fast().fault(Fault::at(0, FaultKind::Rst));
@@ -114,4 +117,33 @@ async fn an_engine_that_refuses_the_request_is_not_asked_again() {
             .contains("that grammar does not parse"),
         "{error}"
     );
+}
+
+/// A card that throttles makes no error, it is slow: its pool gets work when the other has no slot to give, and then only.
+/// REQ-FAULT-ENGINE-SLOW.
+#[tokio::test]
+async fn a_slow_pool_is_steered_away_from_and_never_left_out() {
+    let pace = |us| Script::default().paced(1, us).tokens(4000);
+    let pools = [("fast", 1, pace(1_000)), ("slow", 1, pace(20_000))];
+    let fixture = Fixture::start(&pools, "", &[]).await;
+    let placed = async |task: &str| fixture.status(task).await["pool_id"].clone();
+    let mut measured = Vec::new();
+    for _ in 0..2 {
+        let task = fixture.submit(&task(20)).await;
+        fixture.read(&task).await;
+        measured.push(placed(&task).await);
+        fixture.wait_idle().await;
+    }
+    assert_ne!(measured[0], measured[1], "each is tried before it is judged");
+    for _ in 0..8 {
+        let task = fixture.submit(&task(5)).await;
+        fixture.read(&task).await;
+        assert_eq!(placed(&task).await, "fast");
+        fixture.wait_idle().await;
+    }
+    let both = [fixture.submit(&task(400)).await, fixture.submit(&task(5)).await];
+    for (task, pool) in both.iter().zip(["fast", "slow"]) {
+        fixture.read(task).await;
+        assert_eq!(placed(task).await, pool);
+    }
 }

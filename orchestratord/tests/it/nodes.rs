@@ -14,6 +14,7 @@ async fn heartbeat(fixture: &Fixture, report: &Value) -> (u16, Value) {
     (answer.status, answer.json().unwrap())
 }
 
+/// REQ-FAULT-REPORT-LOST.
 #[tokio::test]
 async fn reports_are_levels_and_old_ones_change_nothing() {
     let fixture = Fixture::one(2, fast()).await;

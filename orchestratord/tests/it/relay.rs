@@ -59,16 +59,7 @@ async fn a_second_box_serves_through_its_relay() {
         .wait_pool("vectors", "to be ready", |pool| pool["health"]["ready"] == true)
         .await;
     let body = json!({"model_ref": MODEL, "workload": "embedding", "inputs": ["a", "b"]});
-    let embedded = boxes
-        .system
-        .call(Call::post_json("/v1/tasks", &body))
-        .await
-        .unwrap();
-    assert_eq!(embedded.status, 202, "{}", embedded.text());
-    let embedded = embedded.json::<Value>().unwrap()["task_id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let embedded = boxes.submit_as(&body).await;
     let Terminal::End(end) = boxes.read(&embedded).await.terminal else {
         panic!("no vectors")
     };
@@ -192,6 +183,7 @@ async fn a_dead_engine_is_told_with_its_last_lines() {
 }
 
 /// ORCH-3427: lost heartbeats take new work away and nothing else; they come back, and so does the work.
+/// REQ-FAULT-MANAGER-HUNG.
 #[tokio::test]
 async fn a_silent_box_is_stale_and_never_dead() {
     let setting = Setting {
@@ -236,6 +228,45 @@ async fn a_silent_box_is_stale_and_never_dead() {
         "the same engine serves on"
     );
     assert_eq!(boxes.run(FAR, 3).await.outcome(), Some("length"));
+}
+
+/// I10, I16: a hung pool-managerd takes its relay along. The task is told, others take the work; what is still on its way
+/// when the box goes on reaches nobody, and the engine is let go.
+/// REQ-FAULT-MANAGER-HUNG.
+#[tokio::test]
+async fn a_box_that_hung_loses_its_work_and_is_not_heard_late() {
+    let setting = Setting {
+        script: paced(),
+        config: "[orchestratord.nodes]\nstale_after_ms = 900\nheartbeat_interval_ms = 200\n\
+                 [orchestratord.engine]\ntoken_idle_timeout_ms = 1500\n",
+        ..Setting::default()
+    };
+    let boxes = Boxes::start(setting).await;
+    let before = boxes.system.pool(FAR).await.unwrap();
+    let (task, mut stream) = boxes.running(4000).await;
+    boxes.far.daemon.signal(Signal::STOP).unwrap();
+    boxes
+        .wait_pool(FAR, "to be stale", |pool| pool["health"]["cause"] == "NODE_STALE")
+        .await;
+    stream.all_events(LIMIT).await.unwrap();
+    let told = boxes.read(&task).await;
+    assert_eq!(error_of(&told)["code"], "DECODE_TIMEOUT", "{:?}", told.terminal);
+    let anywhere = json!({"model_ref": MODEL, "prompt": "the moon", "max_tokens": 3});
+    let elsewhere = boxes.submit_as(&anywhere).await;
+    assert_eq!(boxes.read(&elsewhere).await.outcome(), Some("length"));
+
+    boxes.far.daemon.signal(Signal::CONT).unwrap();
+    let after = boxes
+        .wait_pool(FAR, "to be ready again", |pool| pool["health"]["ready"] == true)
+        .await;
+    assert_eq!(after["replicas"][0]["pid"], before["replicas"][0]["pid"]);
+    boxes.wait_idle().await;
+    assert_eq!(boxes.run(FAR, 3).await.outcome(), Some("length"));
+    assert_eq!(
+        boxes.read(&task).await.tokens,
+        told.tokens,
+        "nothing was added late"
+    );
 }
 
 /// REQ-RELAY-START: an engine that was started again while its node could not say so is not asked by mistake.

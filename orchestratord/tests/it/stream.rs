@@ -3,7 +3,7 @@
 use serde_json::json;
 use test_harness_support::http1::Call;
 use test_harness_support::scripted_engine::{Script, Text};
-use test_harness_support::stream_check::StreamCheck;
+use test_harness_support::stream_check::{StreamCheck, Terminal};
 
 use crate::fixture::{Fixture, LIMIT, fast, paced, task, task_with};
 
@@ -15,7 +15,7 @@ async fn a_whole_stream_and_its_receipt() {
     let stream = fixture.read(&task).await;
     assert_eq!((stream.tokens.len(), stream.outcome()), (10, Some("length")));
     assert!(stream.text().starts_with("[scripted engine: no inference]"));
-    let test_harness_support::stream_check::Terminal::End(end) = &stream.terminal else {
+    let Terminal::End(end) = &stream.terminal else {
         panic!("{:?}", stream.terminal)
     };
     assert_eq!(end["tokens_out"], 10);
@@ -116,6 +116,7 @@ async fn characters_survive_whatever_the_engine_does_to_its_bytes() {
 }
 
 /// ORCH-3209.
+/// REQ-FAULT-ENGINE-ENDLESS.
 #[tokio::test]
 async fn an_engine_that_does_not_stop_is_stopped_at_max_tokens() {
     let fixture = Fixture::one(
@@ -129,6 +130,10 @@ async fn an_engine_that_does_not_stop_is_stopped_at_max_tokens() {
     let task = fixture.submit(&task(25)).await;
     let stream = fixture.read(&task).await;
     assert_eq!((stream.tokens.len(), stream.outcome()), (25, Some("length")));
+    let Terminal::End(end) = &stream.terminal else {
+        panic!("{:?}", stream.terminal)
+    };
+    assert_eq!(end["tokens_out"], 25, "{end}");
     fixture.wait_idle().await;
 }
 

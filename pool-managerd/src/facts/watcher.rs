@@ -2,15 +2,18 @@
 //! version.
 
 use std::fs::{File, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use narration_core::wall;
 use rustix::fs::{Access, access};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Digest, DigestCache, DigestError, FileIdentity, Location, Presence, Role, gguf};
@@ -24,9 +27,29 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub struct WatchedFile {
     presence: watch::Receiver<Presence>,
     digest: watch::Receiver<Option<Digest>>,
+    looks: Arc<Looks>,
+}
+
+/// When a file was looked at, and who wants it looked at.
+#[derive(Debug, Default)]
+struct Looks {
+    /// When the latest one began, milliseconds since 1970.
+    begun_ms: AtomicU64,
+    wanted: Notify,
 }
 
 impl WatchedFile {
+    /// When the latest look began, milliseconds since 1970; 0 before the first.
+    #[must_use]
+    pub fn looked_ms(&self) -> u64 {
+        self.looks.begun_ms.load(Ordering::Acquire)
+    }
+
+    /// Has it looked at soon; its end is announced, whatever it shows.
+    pub fn look_again(&self) {
+        self.looks.wanted.notify_one();
+    }
+
     /// Whether it can be used.
     #[must_use]
     pub fn presence(&self) -> Presence {
@@ -78,6 +101,7 @@ pub struct FileWatcher {
     role: Role,
     presence: watch::Sender<Presence>,
     digest: watch::Sender<Option<Digest>>,
+    looks: Arc<Looks>,
 }
 
 impl FileWatcher {
@@ -86,15 +110,18 @@ impl FileWatcher {
     pub fn new(location: Location, role: Role) -> (Self, WatchedFile) {
         let (presence, seen) = watch::channel(Presence::Unknown);
         let (digest, computed) = watch::channel(None);
+        let looks = Arc::new(Looks::default());
         let watcher = Self {
             location,
             role,
             presence,
             digest,
+            looks: Arc::clone(&looks),
         };
         let file = WatchedFile {
             presence: seen,
             digest: computed,
+            looks,
         };
         (watcher, file)
     }
@@ -102,8 +129,15 @@ impl FileWatcher {
     /// Runs both loops until `stop`.
     pub async fn run(self, digests: Arc<DigestCache>, changes: Changes, stop: CancellationToken) {
         let versions = self.presence.subscribe();
-        let looking = look_again(self.location, self.role, self.presence, &changes);
-        let hashing = hash_versions(versions, self.digest, &digests, &changes, &stop);
+        let Self {
+            location,
+            role,
+            presence,
+            digest,
+            looks,
+        } = self;
+        let looking = look_again((location, role), presence, &looks, &changes);
+        let hashing = hash_versions(versions, digest, &digests, &changes, &stop);
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
@@ -112,16 +146,25 @@ impl FileWatcher {
     }
 }
 
-async fn look_again(location: Location, role: Role, presence: watch::Sender<Presence>, changes: &Changes) {
+async fn look_again(
+    (location, role): (Location, Role),
+    presence: watch::Sender<Presence>,
+    looks: &Looks,
+    changes: &Changes,
+) {
+    let mut wanted = false;
     loop {
         let (target, before) = (location.clone(), presence.borrow().clone());
+        let begun_ms = wall::unix_ms();
         // A look that hangs in the kernel holds up this loop only; a second one is never started beside it.
         let seen = spawn_blocking(move || weighed(look(&target, role), &before, role)).await;
         let seen = seen.unwrap_or_else(|error| Presence::Missing(format!("the look at it failed: {error}")));
-        if publish(&presence, seen) {
+        let differs = publish(&presence, seen);
+        looks.begun_ms.store(begun_ms, Ordering::Release);
+        if differs || wanted {
             changes.announce();
         }
-        sleep(LOOK_INTERVAL).await;
+        wanted = timeout(LOOK_INTERVAL, looks.wanted.notified()).await.is_ok();
     }
 }
 
@@ -219,7 +262,7 @@ fn inside(path: &Path, roots: &[PathBuf]) -> Result<PathBuf, String> {
 }
 
 fn look_at(path: &Path, role: Role) -> Result<Presence, String> {
-    let cannot = |what: &str, error: std::io::Error| format!("{} cannot be {what}: {error}", path.display());
+    let cannot = |what: &str, error: io::Error| format!("{} cannot be {what}: {error}", path.display());
     let metadata = match role {
         Role::Model => {
             let file = File::open(path).map_err(|error| cannot("read", error))?;
@@ -238,6 +281,14 @@ fn look_at(path: &Path, role: Role) -> Result<Presence, String> {
         identity: identity(&metadata),
         weights: None,
     })
+}
+
+/// The version of the file that is there. Blocking.
+///
+/// # Errors
+/// It cannot be read.
+pub fn identity_at(path: &Path) -> io::Result<FileIdentity> {
+    Ok(identity(&File::open(path)?.metadata()?))
 }
 
 /// The version that a file's metadata shows.

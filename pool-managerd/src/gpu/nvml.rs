@@ -3,14 +3,16 @@
 
 use std::path::{Path, PathBuf};
 
-use api_types::pool::{DriverReport, GpuProcess, GpuReport};
+use api_types::pool::{DriverReport, GpuProcess, GpuReport, GpuThrottle};
+use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::bitmasks::event::EventTypes;
-use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError, TemperatureSensor};
+use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError, TemperatureSensor, TemperatureThreshold};
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::enums::event::XidError;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 use nvml_wrapper::{Device, EventSet, Nvml, cuda_driver_version_major, cuda_driver_version_minor};
+use tokio::time::Instant;
 
 use super::condition::Conditions;
 use super::{Desk, DeviceFault, DriverError, GpuInventory, Gpus, MigInstance};
@@ -79,8 +81,9 @@ impl<'a> Session<'a> {
     fn sample(&mut self) -> Result<GpuInventory, DriverError> {
         let mut inventory = inventory(self.nvml)?;
         self.hear()?;
+        let now = Instant::now();
         for card in &mut inventory.gpus {
-            self.conditions.judge(card);
+            self.conditions.judge(card, now);
         }
         Ok(inventory)
     }
@@ -244,12 +247,31 @@ fn card(device: &Device<'_>) -> Result<GpuReport, CallError> {
         utilization_percent: utilization.map(|rates| rates.gpu),
         temperature_c: optional(device.temperature(TemperatureSensor::Gpu))
             .map_err(named("nvmlDeviceGetTemperature"))?,
+        slowdown_c: optional(device.temperature_threshold(TemperatureThreshold::Slowdown))
+            .map_err(named("nvmlDeviceGetTemperatureThreshold"))?,
+        throttled: optional(device.current_throttle_reasons())
+            .map_err(named("nvmlDeviceGetCurrentClocksThrottleReasons"))?
+            .map(throttled)
+            .unwrap_or_default(),
         power_mw: optional(device.power_usage()).map_err(named("nvmlDeviceGetPowerUsage"))?,
         ecc_corrected: ecc(device, MemoryError::Corrected)?,
         ecc_uncorrected: ecc(device, MemoryError::Uncorrected)?,
         processes: processes(device).map_err(named("nvmlDeviceGetComputeRunningProcesses"))?,
         ..GpuReport::default()
     })
+}
+
+/// An idle card, and one whose clocks were set by a person, is not throttled.
+fn throttled(reasons: ThrottleReasons) -> Vec<GpuThrottle> {
+    let known = [
+        (ThrottleReasons::SW_POWER_CAP, GpuThrottle::PowerCap),
+        (ThrottleReasons::SW_THERMAL_SLOWDOWN, GpuThrottle::SwThermal),
+        (ThrottleReasons::HW_THERMAL_SLOWDOWN, GpuThrottle::HwThermal),
+        (ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN, GpuThrottle::PowerBrake),
+        (ThrottleReasons::HW_SLOWDOWN, GpuThrottle::HwSlowdown),
+    ];
+    let present = known.into_iter().filter(|(reason, _)| reasons.contains(*reason));
+    present.map(|(_, throttle)| throttle).collect()
 }
 
 /// Since the driver was loaded.

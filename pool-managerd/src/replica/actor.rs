@@ -148,6 +148,7 @@ impl Actor {
             drain: true,
             inputs: Inputs::default(),
             model: None,
+            tries: 0,
         })
     }
 

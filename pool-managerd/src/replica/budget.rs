@@ -140,6 +140,7 @@ mod tests {
         /// An engine that dies at once, for an hour: never more restarts in any window than allowed, pauses
         /// monotone up to jitter.
         /// ORCH-3423.
+        /// REQ-FAULT-RESTART-STORM.
         #[test]
         fn a_crash_loop_stays_inside_the_budget(allowed in 0_u32..20, seeds in proptest::collection::vec(any::<u64>(), 60)) {
             let (start, policy) = (Instant::now(), policy(allowed));

@@ -21,10 +21,21 @@ use crate::trouble::{Meanwhile, Unready, cure, meanwhile};
 /// How a replica lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LifePolicy {
-    /// Longest time from start to ready without a sign of progress.
+    /// Longest time from start to ready without a sign of progress, beside what reading the model takes.
     pub load_deadline: Duration,
     /// When to start again.
     pub restart: RestartPolicy,
+}
+
+/// What a disk reads at least, bytes per second: half of what a single spinning one does.
+const SLOWEST_DISK: u64 = 50_000_000;
+
+impl LifePolicy {
+    /// When a load that has shown no progress since `now` counts as hung.
+    fn deadline(&self, inputs: &Inputs, now: Instant) -> Instant {
+        let bytes = inputs.model.as_ref().map_or(0, |file| file.size);
+        now + self.load_deadline + Duration::from_secs(bytes / SLOWEST_DISK)
+    }
 }
 
 /// What shall be.
@@ -38,6 +49,8 @@ pub struct Goal {
     pub inputs: Inputs,
     /// What is to be served. An engine of another model is ended first.
     pub model: Option<Arc<ServedModel>>,
+    /// Counts the loads that were ordered: each has a fresh budget, and a replica that failed tries again.
+    pub tries: u64,
 }
 
 /// Whether an engine shall run.
@@ -108,6 +121,7 @@ enum Phase {
     Stopped,
     Failed {
         with: Inputs,
+        tries: u64,
     },
 }
 
@@ -157,6 +171,8 @@ pub struct Status {
     pub facts: Option<EngineFacts>,
     /// What the running engine was started with.
     pub running_with: Option<Inputs>,
+    /// The [`Goal::tries`] it has heard of.
+    pub tries: u64,
 }
 
 impl Machine {
@@ -173,6 +189,7 @@ impl Machine {
                 drain: false,
                 inputs: Inputs::default(),
                 model: None,
+                tries: 0,
             },
             generation,
             started_with: Inputs::default(),
@@ -196,7 +213,7 @@ impl Machine {
         machine.goal.model.clone_from(&started.1);
         (machine.started_with, machine.started_model) = started;
         machine.phase = Phase::Starting {
-            deadline: now + policy.load_deadline,
+            deadline: policy.deadline(&machine.started_with, now),
         };
         machine
     }
@@ -205,6 +222,9 @@ impl Machine {
     pub fn on(&mut self, at: Moment, event: Event) -> Option<Action> {
         let action = match event {
             Event::Goal(goal) => {
+                if goal.tries != self.goal.tries {
+                    self.budget.reset();
+                }
                 self.goal = goal;
                 None
             }
@@ -270,6 +290,7 @@ impl Machine {
                 .and_then(|failure| failure.last_error.clone()),
             facts: self.facts.clone(),
             running_with: self.runs().then(|| self.started_with.clone()),
+            tries: self.goal.tries,
         }
     }
 
@@ -360,7 +381,7 @@ impl Machine {
     /// A load that gets on has its time counted anew: a large model from a slow disk is no hang.
     fn extend(&mut self, now: Instant) {
         if let Phase::Starting { deadline } | Phase::Loading { deadline } = &mut self.phase {
-            *deadline = (now + self.policy.load_deadline).max(*deadline);
+            *deadline = self.policy.deadline(&self.started_with, now).max(*deadline);
         }
     }
 
@@ -419,6 +440,7 @@ impl Machine {
     fn final_phase(&self) -> Phase {
         Phase::Failed {
             with: self.started_with.clone(),
+            tries: self.goal.tries,
         }
     }
 
@@ -461,7 +483,7 @@ impl Machine {
             (Phase::Starting { deadline } | Phase::Loading { deadline }, _) if *deadline <= now => {
                 self.condemn(Unready::of(UnreadyCause::LoadTimeout))
             }
-            (Phase::Failed { with }, _) if *with != self.goal.inputs => {
+            (Phase::Failed { with, tries }, _) if *with != self.goal.inputs || *tries != self.goal.tries => {
                 self.budget.reset();
                 self.failure = None;
                 self.phase = Phase::Idle;
@@ -485,7 +507,7 @@ impl Machine {
         self.generation += 1;
         self.started_with = self.goal.inputs.clone();
         self.started_model.clone_from(&self.goal.model);
-        let deadline = now + self.policy.load_deadline;
+        let deadline = self.policy.deadline(&self.started_with, now);
         self.phase = Phase::Starting { deadline };
         Action::Start(self.generation)
     }

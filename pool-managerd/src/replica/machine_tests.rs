@@ -33,6 +33,7 @@ fn goal(wish: Wish) -> Event {
         drain: false,
         inputs: inputs(1),
         model: None,
+        tries: 0,
     })
 }
 
@@ -182,9 +183,37 @@ fn the_budget_ends_in_failed_with_the_last_lines_until_a_file_changes() {
         drain: false,
         inputs: inputs(2),
         model: None,
+        tries: 0,
     };
     assert_eq!(life.on(Event::Goal(replaced)), Some(Action::Start(5)));
     assert_eq!(life.status().restarts, 0);
+}
+
+/// ORCH-3423.
+#[test]
+fn a_load_that_is_ordered_tries_again_with_a_fresh_budget() {
+    let mut life = Life::ready();
+    for generation in 2..=4 {
+        life.on(ended(UnreadyCause::EngineExited));
+        assert_eq!(life.sleep(9), Some(Action::Start(generation)));
+    }
+    life.on(ended(UnreadyCause::EngineExited));
+    assert_eq!(life.state(), ReplicaState::Failed);
+    let ordered = || {
+        Event::Goal(Goal {
+            wish: Wish::Run,
+            drain: false,
+            inputs: inputs(1),
+            model: None,
+            tries: 1,
+        })
+    };
+    assert_eq!(life.on(ordered()), Some(Action::Start(5)));
+    life.on(ended(UnreadyCause::EngineExited));
+    assert_eq!((life.state(), life.status().restarts), (ReplicaState::Backoff, 1));
+    // The same order, told again, is none.
+    assert_eq!(life.on(ordered()), None);
+    assert_eq!(life.status().restarts, 1);
 }
 
 #[test]
@@ -219,6 +248,22 @@ fn a_load_that_takes_too_long_is_ended() {
         (life.state(), life.cause()),
         (ReplicaState::Backoff, Some(UnreadyCause::LoadTimeout))
     );
+}
+
+#[test]
+fn a_large_model_has_the_time_that_a_slow_disk_needs() {
+    let mut life = Life::new();
+    life.on(Event::Goal(Goal {
+        wish: Wish::Run,
+        drain: false,
+        inputs: inputs(5_000_000_000),
+        model: None,
+        tries: 0,
+    }));
+    assert_eq!(life.sleep(199), None);
+    life.on(Event::Progress);
+    assert_eq!(life.sleep(199), None);
+    assert_eq!(life.sleep(1), Some(Action::Terminate));
 }
 
 #[test]
@@ -262,6 +307,7 @@ fn drain_refuses_work_and_keeps_the_engine() {
         drain: true,
         inputs: inputs(1),
         model: None,
+        tries: 0,
     };
     assert_eq!(life.on(Event::Goal(drain)), None);
     assert_eq!(
@@ -386,7 +432,7 @@ proptest! {
                 Step::Run | Step::Drain => {
                     wish = Wish::Run;
                     let drain = matches!(step, Step::Drain);
-                    life.on(Event::Goal(Goal { wish: Wish::Run, drain, inputs: inputs(1), model: None }))
+                    life.on(Event::Goal(Goal { wish: Wish::Run, drain, inputs: inputs(1), model: None, tries: 0 }))
                 }
                 Step::Block => { wish = blocked(UnreadyCause::DeviceMissing); life.on(goal(wish.clone())) }
                 Step::Stop => { wish = Wish::Stop; life.on(goal(Wish::Stop)) }

@@ -22,7 +22,7 @@ use crate::engine::output::Output;
 use crate::engine::probe::{Clients, Expected, LOOPBACK, Look, Prober};
 use crate::engine::process::EngineProcess;
 use crate::engine::shim::{Exit, Record};
-use crate::facts::Inputs;
+use crate::facts::{Inputs, identity_at};
 use crate::gpu::GpuWatch;
 use crate::gpu::residency::Claim;
 use crate::procfs::{ProcessIdentity, watched};
@@ -134,6 +134,7 @@ impl Launch {
 
     /// Blocking.
     fn spawn(&self, inputs: Inputs, weights: u64) -> Result<EngineProcess, NotStarted> {
+        self.still_holds(&inputs)?;
         let key_file = self.key_file();
         // A later run of the daemon reads it there, wherever the engine has it from.
         write_key(&key_file, self.output.key())?;
@@ -165,6 +166,16 @@ impl Launch {
         };
         let orders = self.custody.orders(command, start, &self.output);
         EngineProcess::spawn(&self.custody.dir, self.client(), &orders)
+    }
+
+    /// The model file is the one that was looked at, and whose digest was verified.
+    fn still_holds(&self, inputs: &Inputs) -> Result<(), NotStarted> {
+        let present = identity_at(&self.model)?;
+        if inputs.model.is_some_and(|known| known != present) {
+            let why = format!("{} has changed a moment ago", self.model.display());
+            return Err(NotStarted::new(UnreadyCause::ModelMissing, why));
+        }
+        Ok(())
     }
 
     /// A container whose shim is gone gets another. Blocking.

@@ -3,7 +3,7 @@
 use api_types::operation::{DesiredPool, ModelChoice, OperationKind, OperationPhase, OperationState};
 use api_types::pool::UnreadyCause;
 
-use super::{Before, Operation, Retiring, Rollout, Side};
+use super::{Before, FailedLoad, Operation, Retiring, Rollout, Side};
 use crate::trouble::Unready;
 
 /// What is seen of one side's engines.
@@ -17,7 +17,7 @@ pub struct SideView {
     pub failure: Option<Unready>,
     /// Why no replica can be started yet; may pass.
     pub blocked: Option<Unready>,
-    /// Every replica is given up.
+    /// Every replica is given up, at the latest try.
     pub given_up: bool,
     /// Tasks that run there, as the orchestrator tells; `None` when it has not told since the side takes no new work.
     pub leases: Option<u32>,
@@ -36,6 +36,8 @@ pub struct World {
     pub room_beside: Result<(), Unready>,
     /// How long a start may be held up by what may pass, ms.
     pub patience_ms: u64,
+    /// How long a model that could not be loaded is not loaded for the sake of a task, ms.
+    pub retry_after_ms: u64,
 }
 
 impl World {
@@ -85,6 +87,7 @@ impl Rollout {
                 .clone()
                 .unwrap_or_else(|| self.settled.model.clone())
         });
+        self.settled.tries += u64::from(loads);
         self.operation = Some(Operation::new(desired, model.clone(), before));
         match model {
             None if self.settled.loaded => {
@@ -93,7 +96,8 @@ impl Rollout {
             }
             None => self.stop_serving(now_ms),
             Some(model) if !self.settled.loaded => self.begin_loading(model, now_ms),
-            Some(model) if model == self.settled.model => {
+            // A reload to the same model takes a file that was replaced.
+            Some(model) if desired.kind == OperationKind::Load && model == self.settled.model => {
                 self.settled.closed = false;
                 self.enter(OperationPhase::Loading, now_ms);
             }
@@ -111,8 +115,30 @@ impl Rollout {
 
     /// Takes every step that is due.
     pub fn advance(&mut self, world: &World) {
+        let busy = self.is_busy();
         // Each step changes the phase, and no way through the phases is a circle while the world stands still.
         while self.step(world) {}
+        if busy && !self.is_busy() {
+            self.remember(world);
+        }
+    }
+
+    /// A load that has just failed is not to be ordered again for each task that comes.
+    fn remember(&mut self, world: &World) {
+        let Some(operation) = &self.operation else { return };
+        let loads = operation.kind == OperationKind::Load;
+        let Some(model) = operation.model.as_ref().filter(|_| loads) else {
+            return;
+        };
+        self.failed_loads
+            .retain(|failed| failed.model != *model && world.now_ms < failed.until_ms);
+        if operation.state == OperationState::Failed {
+            self.failed_loads.push(FailedLoad {
+                model: model.clone(),
+                until_ms: world.now_ms.saturating_add(world.retry_after_ms),
+                reason: operation.reason.clone().unwrap_or_default(),
+            });
+        }
     }
 
     fn step(&mut self, world: &World) -> bool {

@@ -11,6 +11,7 @@ use crate::trouble::Unready;
 
 const DEADLINE_MS: u64 = 1_000;
 const PATIENCE_MS: u64 = 5_000;
+const RETRY_AFTER_MS: u64 = 100_000;
 
 fn model(name: &str) -> ModelChoice {
     ModelChoice {
@@ -96,6 +97,7 @@ impl Pool {
                 Err(Unready::new(UnreadyCause::VramInsufficient, "no room"))
             },
             patience_ms: PATIENCE_MS,
+            retry_after_ms: RETRY_AFTER_MS,
         }
     }
 
@@ -267,6 +269,44 @@ fn an_unloaded_pool_loads_what_is_asked_for_and_goes_back_where_that_fails() {
     pool.order(&desired(3, OperationKind::Load, Some("new")));
     pool.settle();
     assert_eq!(pool.serves(), Some("new"));
+}
+
+/// REQ-MODEL-DEMAND.
+#[test]
+fn a_load_that_failed_is_remembered_until_its_time_or_a_load_that_does_not() {
+    let mut pool = Pool::serving("old");
+    pool.order(&desired(1, OperationKind::Unload, None));
+    pool.settle();
+    pool.bad.push(model("bad"));
+    pool.order(&desired(2, OperationKind::Load, Some("bad")));
+    pool.settle();
+    let failed = |pool: &Pool, now_ms| pool.rollout.failed_load(&model("bad"), now_ms).map(str::to_owned);
+    assert_eq!(failed(&pool, pool.now_ms).as_deref(), Some("it is broken"));
+    assert_eq!(failed(&pool, pool.now_ms + RETRY_AFTER_MS), None);
+    assert_eq!(pool.rollout.failed_load(&model("old"), pool.now_ms), None);
+    pool.bad.clear();
+    pool.order(&desired(3, OperationKind::Load, Some("bad")));
+    pool.settle();
+    assert_eq!((pool.serves(), failed(&pool, pool.now_ms)), (Some("bad"), None));
+}
+
+/// REQ-OPERATION-RELOAD.
+#[test]
+fn a_reload_to_the_same_model_takes_the_file_anew() {
+    let mut pool = Pool::serving("old");
+    pool.order(&desired(1, OperationKind::Reload, Some("old")));
+    pool.settle();
+    assert_eq!(
+        (pool.serves(), pool.rollout.serving(), pool.rollout.changes()),
+        (Some("old"), Side::B, 2)
+    );
+    pool.order(&desired(2, OperationKind::Load, Some("old")));
+    pool.settle();
+    assert_eq!(
+        (pool.state(), pool.rollout.changes()),
+        (OperationState::Succeeded, 2),
+        "a load has nothing to do"
+    );
 }
 
 #[test]

@@ -505,6 +505,7 @@ async fn an_image_is_fetched_by_its_digest() -> Result<()> {
 
 /// REQ-POOL-CONTAINER: what a container needs of this machine is checked before, each with its cure; it starts by itself
 /// when that is there.
+/// REQ-FAULT-RUNTIME.
 #[tokio::test]
 async fn what_is_missing_for_containers_is_told_before_a_start() -> Result<()> {
     let yard = Yard::with_image().await?;

@@ -104,6 +104,7 @@ async fn a_killed_engine_is_noticed_at_once_and_started_again() -> Result<()> {
 }
 
 /// ORCH-3423.
+/// REQ-FAULT-RESTART-STORM.
 #[tokio::test]
 async fn an_engine_that_never_comes_up_is_given_up_with_its_last_words() -> Result<()> {
     let rig = Rig::new().await?;
@@ -133,6 +134,7 @@ async fn an_engine_that_never_comes_up_is_given_up_with_its_last_words() -> Resu
     Ok(())
 }
 
+/// REQ-FAULT-ENGINE-OOM.
 #[tokio::test]
 async fn causes_are_told_apart() -> Result<()> {
     let cases = [
@@ -172,6 +174,7 @@ async fn a_file_that_is_no_model_is_refused_three_times_and_no_more() -> Result<
     Ok(())
 }
 
+/// REQ-FAULT-ENGINE-PORT.
 #[tokio::test]
 async fn a_taken_port_is_survived() -> Result<()> {
     let mut rig = Rig::new().await?;
@@ -252,6 +255,7 @@ async fn files_that_appear_later_start_the_pool() -> Result<()> {
 }
 
 /// ORCH-3424.
+/// REQ-FAULT-LOG.
 #[tokio::test]
 async fn a_flood_of_output_costs_neither_memory_nor_the_engine() -> Result<()> {
     let rig = Rig::new().await?;
@@ -313,6 +317,7 @@ async fn a_log_can_be_followed_to_the_end_of_its_engine() -> Result<()> {
 }
 
 /// ORCH-3424.
+/// REQ-FAULT-LOG.
 #[tokio::test]
 async fn credentials_in_an_engines_output_are_not_shown() -> Result<()> {
     let mut rig = Rig::new().await?;

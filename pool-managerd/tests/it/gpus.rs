@@ -86,6 +86,7 @@ async fn without_nvml_nothing_starts_and_the_hint_says_why() -> Result<()> {
     Ok(())
 }
 
+/// REQ-FAULT-DRIVER-REPLACED.
 #[tokio::test]
 async fn driver_faults_have_their_diagnosis_and_heal() -> Result<()> {
     let mut rig = Rig::new().await?;
@@ -101,6 +102,7 @@ async fn driver_faults_have_their_diagnosis_and_heal() -> Result<()> {
     Ok(())
 }
 
+/// REQ-FAULT-GPU-LOST.
 #[tokio::test]
 async fn a_lost_gpu_takes_readiness_and_gives_it_back() -> Result<()> {
     let mut rig = Rig::new().await?;
@@ -117,6 +119,7 @@ async fn a_lost_gpu_takes_readiness_and_gives_it_back() -> Result<()> {
 }
 
 /// ORCH-3428.
+/// REQ-FAULT-NVML-HANG.
 #[tokio::test]
 async fn a_hung_driver_blocks_nothing_and_stops_no_engine() -> Result<()> {
     let mut rig = Rig::new().await?;

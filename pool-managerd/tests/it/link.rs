@@ -63,6 +63,7 @@ async fn a_change_is_reported_without_waiting_for_the_next_heartbeat() -> Result
     Ok(())
 }
 
+/// REQ-FAULT-REPORT-LOST.
 #[tokio::test]
 async fn an_orchestrator_that_forgot_the_node_learns_of_it_again() -> Result<()> {
     let rig = Rig::new().await?;

@@ -49,6 +49,7 @@ fn prober_of(port: u16, group: u32, alias: &str, mode: EngineMode) -> Result<Pro
 }
 
 /// ORCH-3526: an engine that was not started for the pool's workload is not ready.
+/// REQ-FAULT-ENGINE-LIES.
 #[tokio::test]
 async fn an_engine_must_serve_what_its_pool_promises() -> Result<()> {
     let without = "{\"error\":{\"message\":\"Pooling type 'none' is not OAI compatible.\"}}";
@@ -82,6 +83,7 @@ fn own_group() -> u32 {
     rustix::process::getpgrp().as_raw_nonzero().get().unsigned_abs()
 }
 
+/// REQ-FAULT-ENGINE-PORT.
 #[tokio::test]
 async fn a_stranger_that_answers_like_the_engine_is_not_believed() -> Result<()> {
     let port = impostor().await?;

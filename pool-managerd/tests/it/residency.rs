@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use api_types::pool::{GpuCondition, PoolReport, ReplicaReport, ReplicaState, UnreadyCause};
+use api_types::pool::{GpuCondition, GpuThrottle, PoolReport, ReplicaReport, ReplicaState, UnreadyCause};
 use serde_json::{Value, json};
 use test_harness_support::fake_nvml::{Ecc, Process};
 use test_harness_support::gguf::TinyModel;
@@ -189,6 +189,7 @@ async fn crowd(rig: &mut Rig, node: &Node) -> Result<()> {
 }
 
 /// ORCH-3432: a driver that is slow to give back what an ended engine held holds up the next start, and no budget is spent.
+/// REQ-FAULT-VRAM-KEPT.
 #[tokio::test]
 async fn memory_that_comes_back_late_holds_up_the_restart() -> Result<()> {
     let mut rig = Rig::new().await?;
@@ -215,6 +216,7 @@ async fn memory_that_comes_back_late_holds_up_the_restart() -> Result<()> {
 }
 
 /// ORCH-3431. An application's own error; one after which the card wants a reset; one after which it does nothing any more.
+/// REQ-FAULT-XID.
 #[tokio::test]
 async fn an_xid_means_what_its_class_means() -> Result<()> {
     let mut rig = Rig::new().await?;
@@ -248,6 +250,7 @@ async fn an_xid_means_what_its_class_means() -> Result<()> {
     Ok(())
 }
 
+/// REQ-FAULT-ECC.
 #[tokio::test]
 async fn uncorrected_memory_errors_drain_and_corrected_ones_do_not() -> Result<()> {
     let mut rig = Rig::new().await?;
@@ -279,7 +282,69 @@ async fn uncorrected_memory_errors_drain_and_corrected_ones_do_not() -> Result<(
     Ok(())
 }
 
+/// ORCH-3431.
+/// REQ-FAULT-ECC.
+#[tokio::test]
+async fn a_storm_of_corrected_memory_errors_drains() -> Result<()> {
+    let mut rig = Rig::new().await?;
+    let ecc = |corrected| {
+        Some(Ecc {
+            enabled: true,
+            corrected,
+            uncorrected: 0,
+        })
+    };
+    rig.nvml.update(|driver| driver.gpus[0].ecc = ecc(7))?;
+    let node = rig.start().await?;
+    node.until_ready(1).await?;
+    rig.nvml.update(|driver| driver.gpus[0].ecc = ecc(100_000))?;
+    let pool = node
+        .until("the drain", |pool| {
+            pool.cause == Some(UnreadyCause::GpuNeedsReset)
+        })
+        .await?;
+    assert!(
+        pool.hint
+            .unwrap_or_default()
+            .contains("corrected within a minute")
+    );
+    Ok(())
+}
+
+/// ORCH-3431. Slower is no fault; at its limit a card takes no new work, what runs goes on, and it takes work again once
+/// it has cooled.
+/// REQ-FAULT-THROTTLE.
+#[tokio::test]
+async fn a_hot_card_takes_no_new_work_until_it_has_cooled() -> Result<()> {
+    let mut rig = Rig::new().await?;
+    let node = rig.start().await?;
+    let engine = node.until_ready(1).await?;
+    // Held back by its power limit, and idle.
+    rig.nvml
+        .update(|driver| driver.gpus[0].throttle_reasons = 0b101)?;
+    let told = node
+        .until_told("the throttle", |report| {
+            report.gpus.first().is_some_and(|gpu| !gpu.throttled.is_empty())
+        })
+        .await?;
+    assert_eq!(told.gpus[0].throttled, [GpuThrottle::PowerCap]);
+    assert!(node.pool().await?.is_ready());
+
+    rig.nvml.update(|driver| driver.gpus[0].temperature_c = 93)?;
+    let pool = node
+        .until("the heat", |pool| pool.cause == Some(UnreadyCause::GpuTooHot))
+        .await?;
+    let hint = pool.hint.clone().unwrap_or_default();
+    assert!(hint.contains("93 °C") && hint.contains("90 °C"), "{hint}");
+    assert_eq!((pool.is_ready(), pool.replicas[0].pid), (false, engine.pid));
+
+    rig.nvml.update(|driver| driver.gpus[0].temperature_c = 70)?;
+    assert_eq!(node.until_ready(1).await?.pid, engine.pid);
+    Ok(())
+}
+
 /// Indexes change across boots; pools name UUIDs.
+/// REQ-FAULT-GPU-LOST.
 #[tokio::test]
 async fn gpus_that_change_places_keep_their_pools() -> Result<()> {
     let mut rig = Rig::new().await?;
@@ -298,6 +363,7 @@ async fn gpus_that_change_places_keep_their_pools() -> Result<()> {
 }
 
 /// ORCH-3433. Health goes on answering; the decode loop does not.
+/// REQ-FAULT-ENGINE-HANG.
 #[tokio::test]
 async fn an_engine_that_stops_generating_is_started_again() -> Result<()> {
     let mut rig = Rig::new().await?;
@@ -313,6 +379,7 @@ async fn an_engine_that_stops_generating_is_started_again() -> Result<()> {
     Ok(())
 }
 
+/// REQ-FAULT-ENGINE-LIES.
 #[tokio::test]
 async fn an_engine_that_does_not_generate_is_not_ready() -> Result<()> {
     let mut rig = Rig::new().await?;

@@ -214,6 +214,92 @@ async fn a_reload_goes_on_after_the_daemon_was_killed() -> Result<()> {
     Ok(())
 }
 
+/// REQ-OPERATION-RELOAD.
+#[tokio::test]
+async fn a_reload_to_the_same_reference_takes_the_file_that_is_there_now() -> Result<()> {
+    let rig = rig().await?;
+    let node = rig.start().await?;
+    let first = node.until_ready(1).await?;
+    let digest = |pool: &PoolReport| pool.model_digest.clone();
+    let before = node
+        .until("the digest", |pool| pool.model_digest.is_some())
+        .await?;
+    let replacement = rig.dir.path().join("other");
+    fs::write(&replacement, b"GGUF and something else")?;
+    fs::rename(&replacement, rig.dir.path().join("tiny.gguf"))?;
+    rig.orchestrator.answer(order(
+        1,
+        OperationKind::Reload,
+        Some(&reference(&rig, "tiny")),
+        0,
+    )?);
+    let pool = over(&node, 1).await?;
+    assert_eq!(state(&pool)?, OperationState::Succeeded, "{}", reason(&pool));
+    assert!(is_gone(pid(&first)?));
+    let after = node
+        .until("the new digest", |pool| {
+            pool.is_ready() && pool.model_digest.is_some() && digest(pool) != digest(&before)
+        })
+        .await?;
+    assert_eq!((after.model_id.as_str(), after.generation), ("tiny", 2));
+    Ok(())
+}
+
+/// REQ-OPERATION-REVIVE.
+#[tokio::test]
+async fn a_load_revives_a_pool_that_was_given_up() -> Result<()> {
+    let rig = rig().await?;
+    rig.script(&json!({"start_failure": {"exit_code": 1, "message": "as the test says"}}))?;
+    let node = rig.start().await?;
+    node.until("the budget to be spent", |pool| {
+        pool.cause == Some(UnreadyCause::RestartBudgetExhausted)
+    })
+    .await?;
+    rig.orchestrator.answer(order(1, OperationKind::Load, None, 0)?);
+    let pool = over(&node, 1).await?;
+    assert_eq!(state(&pool)?, OperationState::Failed);
+    assert_eq!(pool.replicas[0].generation, 8, "it had its budget again");
+    rig.script(&json!({}))?;
+    rig.orchestrator.answer(order(2, OperationKind::Load, None, 0)?);
+    let pool = over(&node, 2).await?;
+    assert_eq!(
+        (state(&pool)?, pool.is_ready()),
+        (OperationState::Succeeded, true)
+    );
+    Ok(())
+}
+
+/// REQ-MODEL-DEMAND: a task's wish must not become a restart storm.
+/// REQ-FAULT-RESTART-STORM.
+#[tokio::test]
+async fn a_model_that_could_not_be_loaded_is_not_offered_to_tasks() -> Result<()> {
+    let mut rig = rig().await?;
+    rig.pool = "load_on = \"demand\"".to_owned();
+    rig.script(&json!({"start_failure": {"exit_code": 1, "message": "as the test says"}}))?;
+    let node = rig.start().await?;
+    let pool = node.until("a look at it", |pool| pool.unloaded).await?;
+    assert_eq!(pool.loadable().count(), 1);
+    rig.orchestrator.answer(order(1, OperationKind::Load, None, 0)?);
+    let pool = over(&node, 1).await?;
+    assert_eq!(
+        (state(&pool)?, pool.loadable().count()),
+        (OperationState::Failed, 0)
+    );
+    assert_eq!(pool.cause, Some(UnreadyCause::RestartBudgetExhausted));
+    assert!(
+        pool.hint
+            .as_deref()
+            .is_some_and(|hint| hint.contains("as the test says")),
+        "{:?}",
+        pool.hint
+    );
+    rig.script(&json!({}))?;
+    rig.orchestrator.answer(order(2, OperationKind::Load, None, 0)?);
+    let pool = over(&node, 2).await?;
+    assert!(pool.is_ready() && pool.models[0].load_failed.is_none());
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_pool_that_loads_on_demand_starts_nothing_by_itself() -> Result<()> {
     let mut rig = rig().await?;

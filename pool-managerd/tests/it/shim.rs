@@ -177,6 +177,7 @@ async fn what_a_later_daemon_needs_is_in_the_record() -> Result<()> {
 }
 
 /// I9: what left the engine's group and session ends with it all the same.
+/// REQ-FAULT-ZOMBIE.
 #[tokio::test]
 async fn no_descendant_survives_an_engine() -> Result<()> {
     let script = format!("setsid sh -c '{SLEEP} & echo deep; {SLEEP}' & while :; do sleep 0.02; done");

@@ -14,6 +14,7 @@ fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_pool-managerd"))
 }
 
+/// REQ-FAULT-MANAGER-TWICE.
 #[tokio::test]
 async fn two_managers_cannot_share_a_state_directory() -> Result<()> {
     let rig = Rig::new().await?;
@@ -31,6 +32,7 @@ async fn two_managers_cannot_share_a_state_directory() -> Result<()> {
 }
 
 /// ORCH-3434: another state directory does not make it another GPU.
+/// REQ-FAULT-MANAGER-TWICE.
 #[tokio::test]
 async fn two_managers_cannot_share_a_gpu() -> Result<()> {
     let rig = Rig::new().await?;

@@ -10,6 +10,7 @@ mod gpu_box;
 mod node_link;
 mod placement;
 mod queue;
+mod reload;
 mod restart;
 mod resume;
 mod session;

@@ -77,6 +77,30 @@ extern "C" fn nvmlDeviceGetTemperature(device: Handle, _sensor: c_uint, out: Out
     device_call(device, Call::Temperature, |gpu, _| out.put(gpu.temperature_c)).into()
 }
 
+/// `NVML_TEMPERATURE_THRESHOLD_SLOWDOWN`.
+const SLOWDOWN: c_uint = 1;
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetTemperatureThreshold(
+    device: Handle,
+    threshold: c_uint,
+    out: Out<c_uint>,
+) -> Status {
+    device_call(device, Call::TemperatureThreshold, |gpu, _| {
+        let told = gpu.slowdown_c.filter(|_| threshold == SLOWDOWN);
+        out.put(told.ok_or(Status::NotSupported)?)
+    })
+    .into()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetCurrentClocksThrottleReasons(device: Handle, reasons: Out<c_ulonglong>) -> Status {
+    device_call(device, Call::ThrottleReasons, |gpu, _| {
+        reasons.put(gpu.throttle_reasons)
+    })
+    .into()
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetPowerUsage(device: Handle, milliwatts: Out<c_uint>) -> Status {
     device_call(device, Call::PowerUsage, |gpu, _| milliwatts.put(gpu.power_mw)).into()

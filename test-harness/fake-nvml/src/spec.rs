@@ -43,6 +43,8 @@ pub enum Call {
     CudaComputeCapability,
     UtilizationRates,
     Temperature,
+    TemperatureThreshold,
+    ThrottleReasons,
     PowerUsage,
     MigMode,
     ComputeRunningProcesses,
@@ -98,6 +100,12 @@ pub struct Gpu {
     pub utilization: Utilization,
     /// Degrees Celsius.
     pub temperature_c: u32,
+    /// From where on it slows itself down, degrees Celsius; absent: it does not tell.
+    #[serde(default)]
+    pub slowdown_c: Option<u32>,
+    /// `nvmlClocksThrottleReason…` bits.
+    #[serde(default)]
+    pub throttle_reasons: u64,
     /// Milliwatts.
     pub power_mw: u32,
     /// Multi-instance mode.

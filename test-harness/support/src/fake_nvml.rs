@@ -165,6 +165,8 @@ pub fn gpu(index: u32, name: &str, memory_bytes: u64) -> Gpu {
         processes: Vec::new(),
         utilization: Utilization::default(),
         temperature_c: 38,
+        slowdown_c: Some(90),
+        throttle_reasons: 0,
         power_mw: 21_000,
         mig: Mig::NotSupported,
         ecc: None,

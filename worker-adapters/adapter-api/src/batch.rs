@@ -107,8 +107,9 @@ impl TokenBatch {
         self.finish.as_ref()
     }
 
-    /// Keeps the first `count` texts.
-    pub fn truncate(&mut self, count: usize) {
+    /// Keeps the first `count` texts, and counts no more than `generated` tokens.
+    pub fn truncate(&mut self, count: usize, generated: u32) {
+        self.generated = self.generated.min(generated);
         if count < self.ends.len() {
             self.ends.truncate(count);
             self.marked.retain(|(at, _)| (*at as usize) < count);
@@ -172,9 +173,9 @@ mod tests {
     fn truncating_keeps_whole_tokens() {
         let mut batch = TokenBatch::new();
         ["a", "bc", "d"].iter().for_each(|t| batch.push(t));
-        batch.truncate(2);
+        batch.truncate(2, u32::MAX);
         assert_eq!(batch.tokens().collect::<Vec<_>>(), ["a", "bc"]);
-        batch.truncate(0);
+        batch.truncate(0, u32::MAX);
         batch.push("z");
         assert_eq!(batch.tokens().collect::<Vec<_>>(), ["z"]);
     }
@@ -195,7 +196,7 @@ mod tests {
             kinds,
             [(Text, "a"), (Reasoning, "hm"), (Text, "b"), (ToolCall, "{}")]
         );
-        batch.truncate(2);
+        batch.truncate(2, u32::MAX);
         let kinds: Vec<_> = batch.tokens_with_kind().collect();
         assert_eq!(kinds, [(Text, "a"), (Reasoning, "hm")]);
         batch.clear();
@@ -204,10 +205,12 @@ mod tests {
     }
 
     #[test]
-    fn generated_count_never_falls() {
+    fn generated_count_never_falls_by_itself() {
         let mut batch = TokenBatch::new();
         batch.progress(5);
         batch.progress(3);
         assert_eq!(batch.generated(), 5);
+        batch.truncate(1, 4);
+        assert_eq!(batch.generated(), 4, "what is not kept does not count");
     }
 }

@@ -1,6 +1,4 @@
-//! `pools`, `pool health`, `nodes`, `capabilities`: one question, one table.
-
-use api_types::PoolId;
+//! `pools`, `nodes`, `capabilities`: one question, one table.
 
 use super::Session;
 use crate::exit::Exit;
@@ -13,12 +11,6 @@ pub(super) async fn pools(session: &Session<'_>) -> Result<Exit, Failure> {
     for line in pools::advice(&list) {
         session.console.note(&line);
     }
-    Ok(Exit::Success)
-}
-
-pub(super) async fn pool_health(session: &Session<'_>, pool: &PoolId) -> Result<Exit, Failure> {
-    let health = session.client.pool_health(pool).await?;
-    session.show(&health, |_| pools::health(pool, &health)).await?;
     Ok(Exit::Success)
 }
 

@@ -73,7 +73,7 @@ fn code(failure: &Failure) -> &'static str {
             ClientError::Api(_) | ClientError::Protocol { .. } => "PROTOCOL",
         },
         Failure::Config(_) | Failure::Request(_) | Failure::Join(_) => "USAGE",
-        Failure::NodeTaken { .. } => "CONFLICT",
+        Failure::NodeTaken { .. } | Failure::Superseded(_) => "CONFLICT",
         Failure::Io { .. } | Failure::OutputClosed => "IO",
     }
 }

@@ -2,11 +2,11 @@
 
 use api_types::NodeList;
 use api_types::link::NodeStatus;
-use api_types::pool::GpuReport;
+use api_types::pool::{GpuCondition, GpuReport};
 use comfy_table::Cell;
 
 use super::table::{Look, Tone, cell, draw, toned};
-use super::text::{duration, gib, gpu};
+use super::text::{duration, gib, gpu, wire};
 
 pub(crate) fn list(list: &NodeList, look: Look) -> String {
     let header = [
@@ -18,6 +18,7 @@ pub(crate) fn list(list: &NodeList, look: Look) -> String {
         "NAME",
         "FREE GIB",
         "TOTAL GIB",
+        "CONDITION",
         "CC",
         "DRIVER",
     ];
@@ -44,6 +45,7 @@ fn row(node: &NodeStatus, report: Option<&GpuReport>, look: Look) -> Vec<Cell> {
         column(|report| report.name.clone()),
         column(|report| gib(report.memory_free_bytes)),
         column(|report| gib(report.memory_total_bytes)),
+        report.map_or_else(|| cell("-"), |report| condition(report, look)),
         column(|report| report.compute_capability.clone()),
         cell(driver(node)),
     ]
@@ -58,6 +60,22 @@ fn state(node: &NodeStatus, look: Look) -> Cell {
             Tone::Bad,
             look,
         )
+    }
+}
+
+/// What is wrong with it, else why it is slower than it could be.
+fn condition(report: &GpuReport, look: Look) -> Cell {
+    let words: Vec<String> = report
+        .throttled
+        .iter()
+        .map(|throttle| wire(throttle).replace('_', " "))
+        .collect();
+    match report.condition {
+        GpuCondition::Healthy if words.is_empty() => toned("healthy", Tone::Good, look),
+        GpuCondition::Healthy => toned(format!("slowed: {}", words.join(", ")), Tone::Doubtful, look),
+        GpuCondition::TooHot => toned("too hot", Tone::Doubtful, look),
+        GpuCondition::NeedsReset => toned("needs a reset", Tone::Bad, look),
+        GpuCondition::Unusable => toned("unusable", Tone::Bad, look),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Pools: a table of all, the health of one.
 
+use api_types::operation::{OperationPhase, OperationState, OperationStatus};
 use api_types::pool::{PoolHealth, PoolStatus};
 use api_types::{PoolId, PoolList};
 
@@ -59,7 +60,50 @@ pub(crate) fn health(pool: &PoolId, health: &PoolHealth) -> String {
         ("tasks", Some(metrics.active_leases.to_string())),
         ("restarts", Some(metrics.restarts.to_string())),
         ("generation", Some(health.generation.to_string())),
+        ("operation", health.last_operation.as_ref().map(told)),
     ])
+}
+
+/// What an operation is at, for those who wait for it.
+pub(crate) fn phase(operation: &OperationStatus) -> String {
+    let what = match operation.phase {
+        OperationPhase::Steady => "nothing is to be done",
+        OperationPhase::Checking => "the model is looked at",
+        OperationPhase::Loading => "the engines load the model",
+        OperationPhase::Beside => "the new model loads beside the old one, which goes on serving",
+        OperationPhase::Draining => "no new work is taken, running tasks finish",
+        OperationPhase::Stopping => "the engines end",
+        OperationPhase::Swapping => "the new model loads in place of the old one",
+        OperationPhase::Clearing => "the new model has failed, its engines end",
+        OperationPhase::Restoring => "the old model is loaded again",
+    };
+    with_reason(what, operation)
+}
+
+/// How it ended.
+pub(crate) fn ended(pool: &PoolId, operation: &OperationStatus) -> String {
+    format!("{pool}: {}\n", told(operation))
+}
+
+/// `reload file:/m.gguf: failed: why`.
+fn told(operation: &OperationStatus) -> String {
+    let state = match operation.state {
+        OperationState::Running => phase(operation),
+        OperationState::Succeeded => with_reason("done", operation),
+        OperationState::Failed => with_reason("failed", operation),
+    };
+    let kind = operation.kind.as_str();
+    match &operation.model_ref {
+        Some(model) => format!("{kind} {model}: {state}"),
+        None => format!("{kind}: {state}"),
+    }
+}
+
+fn with_reason(what: &str, operation: &OperationStatus) -> String {
+    match &operation.reason {
+        Some(reason) => format!("{what}: {}", clean_line(reason)),
+        None => what.to_owned(),
+    }
 }
 
 fn engine(pool: &PoolStatus) -> String {

@@ -4,6 +4,7 @@ mod artifacts;
 mod failures;
 mod json;
 mod node;
+mod pools;
 mod process;
 mod run;
 mod server;

@@ -10,23 +10,9 @@ use test_harness_support::system::{Plan, System};
 use test_harness_support::wait::{Look, wait_for};
 use tokio::time::Instant;
 
+use crate::KILLS;
 use crate::load::{Load, Told};
 use crate::orphans::orphans;
-
-/// Kills of each kind; `cargo xtask chaos` builds it with more.
-const KILLS: usize = match option_env!("CHAOS_KILLS") {
-    Some(text) => digits(text.as_bytes()),
-    None => 12,
-};
-
-const fn digits(text: &[u8]) -> usize {
-    let (mut number, mut at) = (0, 0);
-    while at < text.len() {
-        number = number * 10 + (text[at] - b'0') as usize;
-        at += 1;
-    }
-    number
-}
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -134,6 +120,7 @@ async fn a_killed_engine_leaves_nothing_and_is_back() -> Result<()> {
     Ok(())
 }
 
+/// REQ-FAULT-MANAGER-KILLED.
 #[tokio::test]
 async fn a_killed_supervisor_costs_no_task_and_no_engine() -> Result<()> {
     let mut system = system().await?;

@@ -117,6 +117,7 @@ async fn a_generation_from_submit_to_finish() {
 }
 
 /// ORCH-3278.
+/// REQ-FAULT-ENGINE-PARAMETERS.
 #[tokio::test]
 async fn only_the_listed_fields_and_our_own_headers_are_sent() {
     let launch = Launch {
@@ -230,6 +231,7 @@ async fn dropping_the_submit_cancels() {
     completion_that_ended(&engine, End::ClientGone).await;
 }
 
+/// REQ-FAULT-ENGINE-BYTES.
 #[tokio::test]
 async fn each_fault_is_one_error_after_the_texts_before_it() {
     let healthy = run(Script::default().tokens(20), PATIENT).await;
@@ -375,6 +377,7 @@ fn any_fault() -> impl Strategy<Value = Option<Fault>> {
 
 /// Whatever the chunking and the fault: texts of the healthy run in order, then a finish or one error. That the end comes
 /// once, and that every poll brings something, is checked by `drain`.
+/// REQ-FAULT-ENGINE-BYTES.
 #[test]
 fn token_star_then_one_end() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();

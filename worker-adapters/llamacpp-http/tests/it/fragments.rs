@@ -31,6 +31,7 @@ fn a_byte_at_a_time() {
     });
 }
 
+/// REQ-FAULT-ENGINE-BYTES.
 #[test]
 fn cut_at_random() {
     let names: Vec<&str> = recorded_streams().map(|(name, ..)| name).collect();
