@@ -1,5 +1,6 @@
 """What the steps share: the system, the GPU as NVML shows it, the models, and the questions that are asked again and again."""
 
+import threading
 import time
 from typing import NamedTuple, Optional
 
@@ -10,7 +11,8 @@ from .system import POOL, wait_until
 from .wire import WireError
 
 SECONDS = 60.0
-SLACK = 64 << 20
+# What a driver may keep, or other programs take, meanwhile.
+SLACK = 128 << 20
 PROMPT = "the moon and the river were in the night and you have a lamp which is on the table of stone "
 
 
@@ -170,6 +172,10 @@ class Bench:
         wait_until("the GPU's memory to be free again", seconds, look)
         return time.monotonic() - started
 
+    def watch(self):
+        """Watches the GPU's memory and processes as long as it is entered."""
+        return Watch(self)
+
     def ours_on_gpu(self):
         """Processes of this run that hold memory on any GPU."""
         ours = set(procs.of_folder(self.folder))
@@ -185,6 +191,33 @@ class Bench:
 
         wait_until(f"process {pid} to be gone from the machine and the GPU", seconds, look, pause=0.005)
         return time.monotonic() - started
+
+
+class Watch:
+    """The least and the most memory in use, bytes, and processes that NVML lists and that this machine does not know."""
+
+    def __init__(self, bench):
+        self._bench, self._over = bench, threading.Event()
+        self.lowest = self.highest = bench.used()
+        self.strangers, self._unknown = set(), set()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self):
+        while not self._over.wait(0.01):
+            used = self._bench.used()
+            self.lowest, self.highest = min(self.lowest, used), max(self.highest, used)
+            unknown = {pid for pid in self._bench.nvml.processes(self._bench.gpu.uuid) if not procs.runs(pid)}
+            # One that is listed twice has not merely ended a moment ago.
+            self.strangers |= unknown & self._unknown
+            self._unknown = unknown
 
 
 def ended_well(check):

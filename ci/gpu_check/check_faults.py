@@ -1,11 +1,10 @@
 """Steps of what goes wrong: a cancel, a client that leaves, and kill -9 of the engine and of each daemon, in mid-stream."""
 
 import signal
-import threading
 import time
 
 from . import procs
-from .bench import SECONDS, SLACK, ended_well, expect
+from .bench import SLACK, ended_well, expect
 from .grammar import StreamCheck
 from .system import wait_until
 from .wire import WireError
@@ -52,37 +51,16 @@ def kill_engine(bench, notes):
     told = time.monotonic() - killed
     bench.wait_gone(before["pid"])
     gone = time.monotonic() - killed
-    lowest = Lowest(bench)
-    with lowest:
+    with bench.watch() as watch:
         pool = bench.wait_ready("another engine to be ready", lambda pool, replica: replica["pid"] != before["pid"])
     back, after = time.monotonic() - killed, bench.replica()
     notes.saw(terminal=check.terminal, before=_short(before), after=_short(after), pool_generation=pool["health"]["generation"])
-    notes.measured(stream_error_ms=1000 * told, gone_from_gpu_ms=1000 * gone, ready_again_s=back, lowest_used_mib=lowest.used >> 20)
+    notes.measured(stream_error_ms=1000 * told, gone_from_gpu_ms=1000 * gone, ready_again_s=back, lowest_used_mib=watch.lowest >> 20)
     kind, data = check.terminal
     expect(kind == "error" and data["code"] == "WORKER_RESET", f"the stream ended with {check.terminal}")
-    expect(lowest.used <= bench.base_used + SLACK, f"{lowest.used} bytes stayed in use between the engines, {bench.base_used} before")
-    expect(abs(bench.used() - used) <= SLACK, f"{bench.used()} bytes are in use now and {used} were before")
+    expect(watch.lowest <= bench.base_used + SLACK, f"{watch.lowest} bytes stayed in use between the engines, {bench.base_used} before")
+    expect(bench.used() <= used + SLACK, f"{bench.used()} bytes are in use now and {used} were before")
     bench.run(bench.options.tokens)
-
-
-class Lowest:
-    """Watches the GPU's memory meanwhile."""
-
-    def __init__(self, bench):
-        self._bench, self._over = bench, threading.Event()
-        self.used = bench.used()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self):
-        self._thread.start()
-
-    def __exit__(self, *_):
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self):
-        while not self._over.wait(0.005):
-            self.used = min(self.used, self._bench.used())
 
 
 def kill_node(bench, notes):
@@ -122,7 +100,8 @@ def kill_orchestrator(bench, notes):
     slots = bench.options.slots
     receipt, stream, check = bench.begun(bench.lasting(3, slots), seed=5)
     # Tasks for the other slots, and one that has to wait for one.
-    others = [bench.submit(bench.lasting(3, slots), seed=seed) for seed in range(1, slots)] + [bench.submit(8)]
+    others = [bench.submit(bench.lasting(3, slots), seed=seed) for seed in range(1, slots)]
+    others.append(bench.submit(8))
     before = _states(bench, others)
     bench.system.orchestrator.kill()
     killed = time.monotonic()
@@ -135,7 +114,8 @@ def kill_orchestrator(bench, notes):
     for task in others:
         ended_well(StreamCheck().whole(bench.open(task)))
     bench.wait_ready()
-    notes.saw(others_before=before, states_after_restart=states, tokens_before=had, tokens=len(check.texts), resyncs=check.resyncs, last_id=check.last_id)
+    notes.saw(others_before=before, states_after_restart=states, last_id=check.last_id, resyncs=check.resyncs)
+    notes.saw(tokens_before=had, tokens=len(check.texts))
     notes.measured(answering_again_ms=1000 * answering, resumed_stream_ended_s=resumed)
     expect(len(check.texts) > had or check.resyncs, "the stream did not go on")
     expect(bench.replica()["pid"] == engine["pid"], "the engine was started again")

@@ -10,6 +10,9 @@ from .report import CheckFailed
 SEEDS = (7, 11)
 PLACEMENT = ("offloaded", "buffer size", "CUDA devices", "compute capability")
 LAST_LINES = 30
+OTHER_NUMBERS = (
+    "NVML lists processes by numbers that are none here: run this outside of the container, or with the host's (--pid=host)"
+)
 
 
 def ready(bench, notes):
@@ -20,15 +23,22 @@ def ready(bench, notes):
     started = time.monotonic()
     system.start_orchestrator()
     system.start_node()
-    try:
-        pool = bench.wait_ready()
-    except CheckFailed:
-        notes.saw(engine_said_last=bench.engine_log()[-LAST_LINES:])
-        raise
+    with bench.watch() as watch:
+        pool = _ready_or_why_not(bench, notes, watch)
     replica = bench.replica()
     notes.measured(until_ready_s=time.monotonic() - started, engine_load_ms=replica.get("load_ms"))
     notes.saw(pid=replica["pid"], engine_version=replica.get("engine_version"), slots=pool["slots_total"], ctx=pool["ctx_max"])
     expect(pool["slots_total"] == bench.options.slots, f"the pool has {pool['slots_total']} slots")
+
+
+def _ready_or_why_not(bench, notes, watch):
+    try:
+        return bench.wait_ready()
+    except CheckFailed as failed:
+        notes.saw(engine_said_last=bench.engine_log()[-LAST_LINES:], most_memory_used=watch.highest, unknown_pids=sorted(watch.strangers))
+        if watch.strangers:
+            raise CheckFailed(str(failed), OTHER_NUMBERS) from None
+        raise
 
 
 def node_facts(bench, notes):

@@ -29,6 +29,7 @@ OPTIONS = {
 
 def build(tree, folder, tools, gpu, notes):
     """Builds for the compute capability of the GPU; gives the server's path."""
+    os.makedirs(folder, exist_ok=True)
     log = os.path.join(folder, "build.log")
     settings = {**OPTIONS, "CMAKE_CUDA_COMPILER": tools.nvcc, "CMAKE_CUDA_ARCHITECTURES": gpu.capability.replace(".", "")}
     jobs = str(os.cpu_count() or 1)

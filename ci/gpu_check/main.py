@@ -57,12 +57,17 @@ def _make_absolute(options):
     options.model = [os.path.abspath(model) for model in options.model]
 
 
+def _arguments(options):
+    """For the report: all but the values of variables, which may be secret."""
+    return {**vars(options), "env": [pair.partition("=")[0] for pair in options.env]}
+
+
 class Session:
     """One run of the program."""
 
     def __init__(self, options):
         self._options, self._machine = options, preflight.machine_facts()
-        self._report, self._bench = Report(options.report, vars(options)), Bench(options)
+        self._report, self._bench = Report(options.report, _arguments(options)), Bench(options)
 
     def run(self):
         verdict = "interrupted"

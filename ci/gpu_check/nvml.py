@@ -4,7 +4,7 @@ Opens no CUDA context and changes nothing.
 """
 
 import ctypes
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 USUAL_LIBRARY = "libnvidia-ml.so.1"
 
@@ -82,7 +82,7 @@ class Nvml:
         self._call("nvmlDeviceGetMemoryInfo", self._handle(uuid), ctypes.byref(memory))
         return Memory(memory.total, memory.free, memory.used)
 
-    def processes(self, uuid) -> "dict[int, Optional[int]]":
+    def processes(self, uuid):
         """Bytes by process; None where the driver does not tell how many."""
         handle, room = self._handle(uuid), 0
         while True:

@@ -1,6 +1,7 @@
 """The command line."""
 
 import argparse
+import os
 
 EPILOG = """exit status: 0 every step passed; 1 a step failed; 2 wrong command line; 3 refused: this machine lacks something, and the
 report says what to do; 130 interrupted.
@@ -70,6 +71,8 @@ def _check(parser, options):
             parser.error(f"--{name.replace('_', '-')} must be at least {least}")
     if options.tokens > options.ctx // 4:
         parser.error("--tokens must be at most a quarter of --ctx")
+    if not os.path.isdir(os.path.dirname(os.path.abspath(options.report))):
+        parser.error(f"--report {options.report}: there is no such folder")
     for pair in options.env:
         if not pair.partition("=")[1] or pair.startswith("="):
             parser.error(f"--env {pair}: NAME=VALUE is needed")

@@ -51,11 +51,12 @@ class Report:
         """Does a step unless one that it needs has failed; whether it passed."""
         missing = [step for step in needs if not self.passed(step)]
         if missing:
+            _show(f"{name}: {about}")
             return self._add(name, about, "skipped", 0.0, Notes(), {"error": f"needs {', '.join(missing)}"})
         notes, started = Notes(), time.monotonic()
-        _show(f"{name}: {about} …")
         failure = {}
         try:
+            _show(f"{name}: {about} …")
             action(notes)
         except KeyboardInterrupt:
             self._add(name, about, "interrupted", time.monotonic() - started, notes, failure)

@@ -134,6 +134,7 @@ class Stream:
     def _open(self):
         while b"\r\n\r\n" not in self._raw:
             if not self._receive() or len(self._raw) > LONGEST_HEAD:
+                self.close()
                 raise WireError(f"{self._path}: no answer's head, but {bytes(self._raw[:300])!r}")
         head, _, rest = bytes(self._raw).partition(b"\r\n\r\n")
         self._raw = bytearray(rest)
@@ -148,6 +149,7 @@ class Stream:
     def _read(self):
         if not self._receive():
             self._ended = True
+            self.close()
             return False
         self._take()
         return True
@@ -169,6 +171,8 @@ class Stream:
         if self._chunked:
             while self._take_chunk():
                 pass
+            if self._ended:
+                self.close()
         else:
             self._text += self._raw
             self._raw.clear()

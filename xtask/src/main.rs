@@ -12,6 +12,7 @@ mod children;
 mod crash;
 mod demo;
 mod dev_loop;
+mod gpu_check;
 mod process;
 mod regen;
 mod steps;

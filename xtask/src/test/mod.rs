@@ -11,7 +11,7 @@ use self::counts::{Counter, Counts};
 use crate::process::Cmd;
 use crate::steps::{self, OnFailure, Run, Step};
 use crate::workspace::Place;
-use crate::{cargo, demo, regen, tidy};
+use crate::{cargo, demo, gpu_check, regen, tidy};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     keep_going: bool,
 }
 
-static STEPS: [Step; 10] = [
+static STEPS: [Step; 11] = [
     Step {
         name: "packages",
         about: "system packages that the tests need",
@@ -77,6 +77,11 @@ static STEPS: [Step; 10] = [
         name: "demo-real-engine",
         about: "the demo with a real engine",
         run: |run, _| demo::show(run.place, &["--real-engine"]),
+    },
+    Step {
+        name: "gpu-check",
+        about: "ci/gpu-check over fake GPUs",
+        run: |run, _| gpu_check::check(run.place),
     },
 ];
 
