@@ -6,6 +6,7 @@ from typing import NamedTuple, Optional
 
 from . import procs
 from .grammar import StreamCheck
+from .nvml import NvmlError
 from .report import CheckFailed
 from .system import POOL, wait_until
 from .wire import WireError
@@ -34,6 +35,8 @@ class Bench:
     def __init__(self, options):
         self.options, self.folder = options, None
         self.system, self.ground, self.engine = None, None, None
+        # The product looks at GPUs from time to time; so long after a change it must say what NVML says.
+        self.agree_seconds = 10.0
         # Tokens per second of one stream, by how many run at once, as measured.
         self.models, self.base_used, self.speeds = [], 0, {}
 
@@ -172,6 +175,15 @@ class Bench:
         wait_until("the GPU's memory to be free again", seconds, look)
         return time.monotonic() - started
 
+    def agrees(self, what, said):
+        """Waits until what the product says and NVML does are one within the slack; `said` gives both, bytes."""
+
+        def look():
+            product, nvml = said()
+            return product is not None and abs(product - nvml) <= SLACK, {"product": product, "nvml": nvml}
+
+        wait_until(f"{what} to be what NVML says", self.agree_seconds, look)
+
     def watch(self):
         """Watches the GPU's memory and processes as long as it is entered."""
         return Watch(self)
@@ -199,18 +211,26 @@ class Watch:
     def __init__(self, bench):
         self._bench, self._over = bench, threading.Event()
         self.lowest = self.highest = bench.used()
-        self.strangers, self._unknown = set(), set()
+        self.strangers, self._unknown, self._error = set(), set(), None
         self._thread = threading.Thread(target=self._watch)
 
     def __enter__(self):
         self._thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
         self._over.set()
         self._thread.join()
+        if self._error and not kind:
+            raise self._error
 
     def _watch(self):
+        try:
+            self._look_on()
+        except NvmlError as error:
+            self._error = error
+
+    def _look_on(self):
         while not self._over.wait(0.01):
             used = self._bench.used()
             self.lowest, self.highest = min(self.lowest, used), max(self.highest, used)

@@ -4,6 +4,7 @@ and the report is written."""
 import os
 import shutil
 import signal
+import sys
 import tempfile
 
 from . import check_faults, check_load, check_models, check_serving, engine_build, gguf, preflight
@@ -12,6 +13,7 @@ from .options import parse
 from .report import CheckFailed, Report
 from .system import System
 
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXITS = {"ok": 0, "failed": 1, "refused": 3, "interrupted": 130}
 
 # Name, what is shown, the check. Each needs `ready`, and what is named below.
@@ -40,7 +42,8 @@ def main(arguments):
     options = parse(arguments)
     _make_absolute(options)
     os.environ.update(pair.split("=", 1) for pair in options.env)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in INTERRUPTS[1:]:
+        signal.signal(number, _interrupt)
     return Session(options).run()
 
 
@@ -123,7 +126,7 @@ class Session:
 
     def _end(self, verdict):
         """Ends processes, writes the report, removes the folder. Nothing interrupts that; gives the verdict."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in INTERRUPTS:
             signal.signal(number, signal.SIG_IGN)
         bench, more = self._bench, {}
         if bench.folder:
@@ -134,6 +137,7 @@ class Session:
                 more["processes_left"], verdict = left, "failed"
             if self._options.keep:
                 more["folder"] = bench.folder
+                print(f"kept: {bench.folder}", file=sys.stderr)
             else:
                 shutil.rmtree(bench.folder, ignore_errors=True)
         self._report.finish(verdict, machine=self._machine, **more)

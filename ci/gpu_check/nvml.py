@@ -29,7 +29,7 @@ class Gpu(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Bytes; what the driver keeps for itself counts as used."""
+    """Bytes; what the driver keeps for itself is neither free nor used."""
 
     total: int
     free: int
@@ -37,7 +37,15 @@ class Memory(NamedTuple):
 
 
 class _Memory(ctypes.Structure):
-    _fields_ = [("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong)]
+    """`nvmlMemory_v2_t`."""
+
+    _fields_ = [
+        ("version", ctypes.c_uint),
+        ("total", ctypes.c_ulonglong),
+        ("reserved", ctypes.c_ulonglong),
+        ("free", ctypes.c_ulonglong),
+        ("used", ctypes.c_ulonglong),
+    ]
 
 
 class _Process(ctypes.Structure):
@@ -78,8 +86,8 @@ class Nvml:
         return [self._gpu(index) for index in range(count.value)]
 
     def memory(self, uuid):
-        memory = _Memory()
-        self._call("nvmlDeviceGetMemoryInfo", self._handle(uuid), ctypes.byref(memory))
+        memory = _Memory(version=ctypes.sizeof(_Memory) | 2 << 24)
+        self._call("nvmlDeviceGetMemoryInfo_v2", self._handle(uuid), ctypes.byref(memory))
         return Memory(memory.total, memory.free, memory.used)
 
     def processes(self, uuid):
@@ -100,7 +108,7 @@ class Nvml:
             function = getattr(self._library, "nvmlDeviceGetComputeRunningProcesses" + version, None)
             if function:
                 return function(handle, count, found)
-        raise NvmlError("this driver is too old to list processes (version 450 or newer is needed)")
+        raise NvmlError("this driver is too old to list processes (version 510 or newer is needed)")
 
     def _gpu(self, index):
         handle = ctypes.c_void_p()
@@ -128,7 +136,10 @@ class Nvml:
         return buffer.value.decode(errors="replace")
 
     def _call(self, name, *arguments):
-        status = getattr(self._library, name)(*arguments)
+        function = getattr(self._library, name, None)
+        if not function:
+            raise NvmlError(f"this driver is too old: it has no {name} (version 510 or newer is needed)")
+        status = function(*arguments)
         if status != SUCCESS:
             raise self._error(name, status)
 

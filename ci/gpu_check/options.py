@@ -59,6 +59,10 @@ def _how_much(parser):
     parser.add_argument("--tokens", type=int, default=256, metavar="N", help="tokens of a measured stream (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="repeats of a measurement (default %(default)s)")
     parser.add_argument(
+        "--free-within", type=float, default=1.0, metavar="SECONDS",
+        help="how soon a slot must be free after a cancel, or after its client has left (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
         "--wait", type=int, default=600, metavar="SECONDS", help="longest wait for an engine to load (default %(default)s)"
     )
 

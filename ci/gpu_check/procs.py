@@ -6,7 +6,6 @@ import signal
 import time
 
 PAUSE = 0.01
-SHIM = "engine-shim"
 
 
 def runs(pid):
@@ -18,23 +17,19 @@ def runs(pid):
         return False
 
 
-def started_ticks(pid):
-    """When it was started, clock ticks since boot; None when there is none. Tells it from a later one of the same number."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
-            return int(stat.read().rsplit(")", 1)[1].split()[19])
-    except (OSError, IndexError, ValueError):
-        return None
-
-
 def of_folder(folder):
-    """Processes, but this one, whose command line or environment names something in the folder."""
+    """Processes, but this one, that work in the folder or whose command line or environment names something in it."""
     inside = os.fsencode(folder.rstrip("/") + "/")
     numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return [pid for pid in numbers if pid != os.getpid() and _names(pid, inside) and runs(pid)]
+    return [pid for pid in numbers if pid != os.getpid() and _belongs(pid, inside) and runs(pid)]
 
 
-def _names(pid, inside):
+def _belongs(pid, inside):
+    try:
+        if (os.readlink(b"/proc/%d/cwd" % pid) + b"/").startswith(inside):
+            return True
+    except OSError:
+        pass
     return any(inside in _read(f"/proc/{pid}/{file}") for file in ("cmdline", "environ"))
 
 

@@ -1,6 +1,7 @@
 """The system under check: the configuration, both daemons as processes of their own, their ends. Everything lies in one folder
 that only its user can read; whatever was started from it is found by its name and ended."""
 
+import ctypes
 import json
 import os
 import secrets
@@ -20,6 +21,10 @@ STOP_SECONDS = 60.0
 # What a daemon needs of the caller's environment; nothing else is passed on.
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "RUST_BACKTRACE")
 LAST_LINES = 30
+# Should this program be killed, its engines end themselves after so long.
+ADOPT_WITHIN_MS = 180_000
+PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
 
 
 class Daemon:
@@ -35,6 +40,7 @@ class Daemon:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )  # fmt: skip
         self.pid = self._process.pid
         self.url = self._listening()
@@ -145,6 +151,7 @@ class System:
         node = {"gpu_lock_dir": options.gpu_lock_dir, "nvml_library": options.nvml_library}
         lines = ["[auth]", f"token_file = {text(self.path('token'))}", "", "[pool_managerd]", 'node_id = "gpu-check"']
         folders = sorted({self.path("models"), *(os.path.dirname(model.path) for model in models)})
+        lines += [f"adopt_within_ms = {ADOPT_WITHIN_MS}"]
         lines += [f"keep_engines = {'true' if keep_engines else 'false'}", f"model_dirs = [{', '.join(map(text, folders))}]"]
         lines += [f"{key} = {text(os.path.abspath(value))}" for key, value in node.items() if value]
         lines += ["", "[[pool_managerd.pools]]", f"id = {text(POOL)}", 'engine = "llamacpp"', f"binary = {text(engine)}"]
@@ -152,6 +159,11 @@ class System:
         lines += [f"slots = {options.slots}", f"ctx = {options.ctx}", "health_interval_ms = 250", "[pool_managerd.pools.env]"]
         lines += [f"{text(name)} = {text(value)}" for name, value in self._environment.items()]
         return "\n".join(lines) + "\n"
+
+
+def _end_with_parent():
+    """A daemon does not outlive this program, even where that is killed."""
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def inherited():

@@ -64,7 +64,7 @@ class Machine:
             *engine, "--nvml-library", library,
             "--env", f"FAKE_NVML_FILE={self.folder}/gpus.json", "--env", f"SCRIPTED_ENGINE_SCRIPT={self.folder}/script.json",
             "--gpu-lock-dir", os.path.join(self.folder, "locks"), "--work-dir", self.runs,
-            "--model-mib", "8", "--slots", "4", "--tokens", "48", "--repeats", "1", "--wait", "60", *more,
+            "--model-mib", "8", "--slots", "4", "--tokens", "48", "--repeats", "1", "--wait", "60", "--free-within", "30", *more,
         ]  # fmt: skip
 
     def check(self, *more, engine=None, path=None):

@@ -32,10 +32,11 @@ class Driver:
 
 def bench(driver, used=1500 * MIB, said=1200 * MIB, log=()):
     """A system whose engine has 1000 MiB of weights."""
-    made = Bench(SimpleNamespace(ctx=2048, slots=1, tokens=8))
+    made = Bench(SimpleNamespace(ctx=2048, slots=1, tokens=8, free_within=1.0))
     made.ground = SimpleNamespace(nvml=driver, gpu=OURS)
     made.models = [Model("m", "/m.gguf", 1000 * MIB)]
     made.replica = lambda: {"pid": PID, "gpu_memory_bytes": said}
+    made.agree_seconds = 0.0
     made.used, made.engine_log = (lambda: used), (lambda: list(log))
     return made
 
@@ -66,7 +67,7 @@ class Residency(unittest.TestCase):
         self.refused("offloaded 3 of 12", bench(Driver(ours={PID: 1200 * MIB}), log=["offloaded 3/12 layers to GPU"]))
 
     def test_a_product_that_says_something_else_is_refused(self):
-        self.refused("and the product", bench(Driver(ours={PID: 1200 * MIB}), said=300 * MIB))
+        self.refused("gpu_memory_bytes to be what NVML says", bench(Driver(ours={PID: 1200 * MIB}), said=300 * MIB))
         self.refused("CUDA_VISIBLE_DEVICES", bench(Driver(ours={PID: 1200 * MIB})), mask="GPU-ours,GPU-other")
 
 
