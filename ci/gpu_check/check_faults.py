@@ -9,6 +9,7 @@ from .grammar import StreamCheck
 from .system import wait_until
 from .wire import WireError
 
+
 def cancel(bench, notes):
     """No token after the answer, and the slot is free soon."""
     receipt, stream, check = bench.begun(bench.longest)
