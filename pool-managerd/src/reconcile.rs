@@ -268,8 +268,9 @@ fn failure(view: &ReplicaView) -> Option<Unready> {
     let status = &view.status;
     let why = status.unready.as_ref()?;
     let hopeless = match status.state {
-        // An engine that has just ended has not told why yet.
-        ReplicaState::Backoff | ReplicaState::Failed => status.last_cause.is_some(),
+        // That an engine has ended is known before how: until it is told, there is no cause to act on.
+        ReplicaState::Backoff => status.running_with.is_none(),
+        ReplicaState::Failed => true,
         ReplicaState::Preflight => needs_a_person(why.cause),
         _ => false,
     };

@@ -36,6 +36,8 @@ class Whole(unittest.TestCase):
         self.assertEqual(self.step(report, "residency")["evidence"]["cuda_visible_devices"], uuid(1))
         engine = self.step(report, "kill-pool-managerd")["evidence"]
         self.assertEqual(engine["before"]["pid"], engine["after"]["pid"])
+        reason = self.step(report, "reload-broken")["evidence"]["operation"]["reason"]
+        self.assertIn("model loading error", reason, "the engine's own last words")
         for figure in ("stream.ttft_ms", "concurrency.at_4_throughput_ratio", "kill-engine.ready_again_s", "reload.reload_s"):
             self.assertGreater(report["figures"][figure], 0, figure)
         self.nothing_is_left(machine)
