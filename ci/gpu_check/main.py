@@ -42,7 +42,8 @@ def main(arguments):
     options = parse(arguments)
     _make_absolute(options)
     os.environ.update(pair.split("=", 1) for pair in options.env)
-    for number in INTERRUPTS[1:]:
+    # A shell starts its background jobs with SIGINT ignored; whoever sends one means it.
+    for number in INTERRUPTS:
         signal.signal(number, _interrupt)
     return Session(options).run()
 
