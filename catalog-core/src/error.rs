@@ -3,8 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
-
 /// A call that changed nothing, unless it says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
@@ -82,10 +80,10 @@ impl CatalogError {
     pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         |source| {
-            let full = [Errno::NOSPC, Errno::DQUOT].map(Errno::raw_os_error);
-            match source.raw_os_error() {
-                Some(code) if full.contains(&code) => Self::DiskFull { path },
-                _ => Self::Io { path, source },
+            if owned_folder::is_full(&source) {
+                Self::DiskFull { path }
+            } else {
+                Self::Io { path, source }
             }
         }
     }

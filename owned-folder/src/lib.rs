@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-pub use replace::{replace_file, sync_folder};
+pub use replace::{is_full, replace_file, sync_folder};
 pub use turn::Turn;
 
 /// Readable, writable and enterable by the owner only.

@@ -6,6 +6,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::PRIVATE_FILE;
 
 /// Gives the file this content, all of it or none, also when the power fails. What a crash leaves half-written is not under
@@ -25,6 +27,13 @@ pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&next, path)?;
     path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// Whether a disk, or what somebody may use of it, is full.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    let full = [Errno::NOSPC, Errno::DQUOT].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|code| full.contains(&code))
 }
 
 /// Makes the names in a folder survive a power cut.
