@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use api_types::{EngineEntry, EngineId, FilePlace, ModelEntry, ModelId, RelativePath, Sha256Digest};
+use api_types::{
+    EngineEntry, EngineId, FilePlace, Lifecycle, ModelEntry, ModelId, RelativePath, Sha256Digest,
+};
 use owned_folder::Turn;
 
 use crate::beneath::Beneath;
@@ -16,7 +18,7 @@ use crate::layout;
 /// What was removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removed {
-    /// The entry as it was.
+    /// The entry: as it was, or as it is now where it stays.
     pub entry: ModelEntry,
     /// Files that could not be removed, below the cache root. They are tried again by every later removal and sweep.
     pub left: Vec<RelativePath>,
@@ -38,6 +40,46 @@ impl Catalog {
         self.models.write(index.clone(), now_unix_ms)?;
         let left = self.carry_out(index, now_unix_ms)?;
         drop((fetched, turn));
+        Ok(Removed { entry, left })
+    }
+
+    /// Retires a model of which files were found to have other bytes than their digests say. Those of them that are below
+    /// the cache root are removed, by name and by content, so that they are fetched anew and not found again; external
+    /// files are never touched.
+    ///
+    /// # Errors
+    /// As for [`remove_model`](Self::remove_model).
+    pub fn reject_model(
+        &self,
+        id: &ModelId,
+        wrong: &[RelativePath],
+        now_unix_ms: u64,
+    ) -> Result<Removed, CatalogError> {
+        let turn = self.turn()?;
+        let mut index = self.models.read()?.index.clone();
+        let known = index
+            .find_mut(|known| known.id == *id)
+            .ok_or_else(|| unknown("model", id.as_str()))?;
+        if known.state != Lifecycle::Retired {
+            (known.state, known.state_unix_ms) = (Lifecycle::Retired, now_unix_ms);
+        }
+        let entry = known.clone();
+        let mut turns = Vec::new();
+        for file in entry.files.iter().filter(|file| wrong.contains(&file.name)) {
+            let FilePlace::Cached(path) = &file.place else {
+                continue;
+            };
+            index.doomed.push(path.clone());
+            if let Some(turn) = self.content_turn(&file.sha256).ok().flatten() {
+                turns.push(turn);
+                index.doomed.extend(relative(&layout::blob(&file.sha256)));
+            }
+        }
+        index.doomed.sort_unstable();
+        index.doomed.dedup();
+        self.models.write(index.clone(), now_unix_ms)?;
+        let left = self.carry_out(index, now_unix_ms)?;
+        drop((turns, turn));
         Ok(Removed { entry, left })
     }
 

@@ -59,6 +59,11 @@ impl Provisioner {
         &self.catalog
     }
 
+    /// The wall clock, ms since 1970.
+    pub(crate) fn now(&self) -> u64 {
+        (self.now)()
+    }
+
     /// Asks the source what there is, and says what will be done. Writes nothing. `id` is what the model will be called,
     /// else a name is made of the reference; `sha256` is the digest that its one file must have.
     ///
@@ -208,7 +213,7 @@ impl Provisioner {
             Lifecycle::Retired => {
                 let entry = self
                     .catalog
-                    .set_model_state(&known.id, Lifecycle::Active, (self.now)())?;
+                    .set_model_state(&known.id, Lifecycle::Active, self.now())?;
                 Ok(entry)
             }
         }
@@ -226,7 +231,7 @@ impl Provisioner {
         let free = space::free(&root).map_err(FetchError::at(&root))?;
         space::check(&root, self.still_to_come(plan), free, self.settings.spare_percent)?;
         let staged = self.stage(plan, key, meter, stop).await?;
-        let now = (self.now)();
+        let now = self.now();
         let work = {
             let (plan, root) = (plan.clone(), root.clone());
             move || register(&plan, &root, staged, now)
@@ -505,7 +510,7 @@ fn pin(files: &mut [PlannedFile], sha256: Sha256Digest) -> Result<(), ProvisionE
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ProvisionError> + Send + 'static,
 ) -> Result<T, ProvisionError> {
     spawn_blocking(work)

@@ -330,7 +330,8 @@ impl Verdict {
             ways.push(format!("a context of {} per slot", self.most_ctx));
         }
         if self.most_slots > 0 {
-            ways.push(format!("{} slots", self.most_slots));
+            let plural = if self.most_slots == 1 { "" } else { "s" };
+            ways.push(format!("{} slot{plural}", self.most_slots));
         }
         if let Some(without) = self.without.as_ref().filter(|without| !without.is_empty()) {
             ways.push(format!("unloading {}", without.join(", ")));

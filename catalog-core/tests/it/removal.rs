@@ -5,8 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use api_types::FilePlace;
-use catalog_core::layout;
+use api_types::{FilePlace, Lifecycle};
+use catalog_core::{CatalogError, layout};
 
 use crate::fixtures::{Fixture, digest, everything};
 
@@ -46,6 +46,47 @@ fn what_another_model_needs_stays() {
     assert_eq!(located.missing, []);
     fixture.catalog.remove_model(&other.id, 5).unwrap();
     assert!(!fixture.root().join(layout::blob(&one.digest)).exists());
+}
+
+/// REQ-CATALOG-VERIFY.
+#[test]
+fn what_has_wrong_bytes_is_retired_and_goes_by_every_name() {
+    let fixture = Fixture::new();
+    let entry = fixture.registered("tiny", "weights");
+    let sound = fixture.registered("sound", "other weights");
+    let wrong = [entry.files[0].name.clone()];
+    let rejected = fixture.catalog.reject_model(&entry.id, &wrong, 7).unwrap();
+    assert_eq!(
+        (rejected.entry.state, rejected.entry.state_unix_ms),
+        (Lifecycle::Retired, 7)
+    );
+    assert_eq!(rejected.left, []);
+    assert!(!fixture.root().join(layout::blob(&entry.digest)).exists());
+    let located = |id: &str| fixture.catalog.locate(&id.parse().unwrap()).unwrap().unwrap();
+    assert_eq!(located("tiny").missing, wrong);
+    assert_eq!(
+        (located("sound").entry, located("sound").missing),
+        (sound, Vec::new())
+    );
+    let nobody = fixture
+        .catalog
+        .reject_model(&"nobody".parse().unwrap(), &wrong, 8);
+    assert!(matches!(nobody, Err(CatalogError::Unknown { .. })));
+
+    // The same bytes again make it what it was.
+    let again = fixture.registered("tiny", "weights");
+    assert_eq!(
+        (again.state, again.created_unix_ms),
+        (Lifecycle::Active, entry.created_unix_ms)
+    );
+    assert_eq!(located("tiny").missing, []);
+    let path = fixture.dir.path().join("mine.gguf");
+    fs::write(&path, "weights").unwrap();
+    let mut external = fixture.published("mine", "weights");
+    external.files[0].place = FilePlace::External(path.to_str().unwrap().to_owned());
+    fixture.catalog.register_model(external.clone(), 9).unwrap();
+    fixture.catalog.reject_model(&external.id, &wrong, 10).unwrap();
+    assert!(path.exists(), "it is somebody else's");
 }
 
 #[test]

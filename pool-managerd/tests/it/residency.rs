@@ -63,18 +63,9 @@ async fn not_on_gpu(rig: &Rig, script: &Value, words: &str) -> Result<()> {
     Ok(())
 }
 
-/// A model with over 400 MiB of weights, more than what the driver keeps for any program with a context. The scripted
-/// engine looks at its size only.
+/// The scripted engine looks at its size only.
 fn heavy_model(rig: &Rig) -> Result<()> {
-    let model = TinyModel {
-        layers: 1,
-        embedding: 4096,
-        feed_forward: 4096,
-        heads: 32,
-        heads_kv: 32,
-        ..TinyModel::default()
-    };
-    Ok(model.write_hollow(&rig.model())?)
+    Ok(TinyModel::HEAVY.write_hollow(&rig.model())?)
 }
 
 #[tokio::test]

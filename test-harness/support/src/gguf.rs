@@ -47,6 +47,17 @@ impl Default for TinyModel {
 }
 
 impl TinyModel {
+    /// Over 400 MiB of weights, more than what a driver keeps for any program with a context. To be written hollow.
+    pub const HEAVY: Self = Self {
+        seed: 1,
+        ctx: 2048,
+        layers: 1,
+        embedding: 4096,
+        feed_forward: 4096,
+        heads: 32,
+        heads_kv: 32,
+    };
+
     /// Writes the model; an existing file is replaced as a whole or not at all.
     ///
     /// # Errors

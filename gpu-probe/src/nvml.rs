@@ -15,6 +15,9 @@ use nvml_wrapper::{Device, EventSet, Nvml, cuda_driver_version_major, cuda_drive
 use super::condition::Conditions;
 use super::{Desk, DeviceFault, DriverError, GpuInventory, Gpus, MigInstance};
 
+/// What the dynamic linker is asked for where no path is configured.
+pub const NVML_LIBRARY: &str = "libnvidia-ml.so.1";
+
 /// The GPUs that `libnvidia-ml` shows.
 pub struct NvmlGpus {
     library: PathBuf,
