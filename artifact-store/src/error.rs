@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use api_types::{ArtifactId, ArtifactKind};
-use rustix::io::Errno;
 
 /// The folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -61,10 +60,10 @@ pub enum PutError {
 
 impl From<io::Error> for PutError {
     fn from(error: io::Error) -> Self {
-        let full = [Errno::NOSPC, Errno::DQUOT].map(Errno::raw_os_error);
-        match error.raw_os_error() {
-            Some(code) if full.contains(&code) => Self::DiskFull,
-            _ => Self::Io(error),
+        if owned_folder::is_full(&error) {
+            Self::DiskFull
+        } else {
+            Self::Io(error)
         }
     }
 }

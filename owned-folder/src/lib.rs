@@ -1,4 +1,8 @@
-//! A private folder that one process owns: how it is made, its lock, the modes of what is in it. May touch that folder.
+//! A private folder that one process owns: how it is made, its lock, the modes of what is in it, and how a file in it is
+//! replaced. A folder that several processes write to is theirs in turn. May touch that folder.
+
+mod replace;
+mod turn;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -6,6 +10,9 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+
+pub use replace::{is_full, replace_file, sync_folder};
+pub use turn::Turn;
 
 /// Readable, writable and enterable by the owner only.
 const PRIVATE_DIR: u32 = 0o700;

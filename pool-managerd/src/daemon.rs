@@ -31,7 +31,7 @@ use crate::changes::Changes;
 use crate::engine::container::Client;
 use crate::engine::probe::Clients;
 use crate::facts::DigestCache;
-use crate::gpu::{GpuState, GpuWatch, NvmlGpus, Sampler, SamplerOptions};
+use crate::gpu::{GpuState, GpuWatch, NVML_LIBRARY, NvmlGpus, Sampler, SamplerOptions};
 use crate::gpu_locks::{GpuLockError, GpuLocks};
 use crate::http::relay::{Passage, PassageOptions};
 use crate::http::{ApiState, router};
@@ -58,9 +58,6 @@ const SAMPLING: SamplerOptions = SamplerOptions {
     interval: Duration::from_secs(1),
     deadline: Duration::from_secs(2),
 };
-
-/// What the dynamic linker is asked for where no path is configured.
-const NVML_LIBRARY: &str = "libnvidia-ml.so.1";
 
 /// How long killed engines may take to be gone when nobody wants to wait.
 const KILLED: Duration = Duration::from_secs(2);

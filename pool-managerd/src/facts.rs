@@ -2,7 +2,6 @@
 //! digests. Each file is watched by two loops of its own, so that a disk that hangs delays nothing else.
 
 mod digest;
-mod gguf;
 mod watcher;
 
 use std::path::{Path, PathBuf};

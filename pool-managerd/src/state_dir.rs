@@ -1,14 +1,14 @@
 //! The folder that one pool-managerd owns: its lock, its engines' keys, its digest cache. Nobody else writes
 //! there, and two managers never share one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use api_types::{PoolId, ReplicaId};
 pub use owned_folder::FolderError as StateDirError;
-use owned_folder::{OwnedFolder, PRIVATE_FILE};
+use owned_folder::{OwnedFolder, PRIVATE_FILE, replace_file};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
@@ -70,18 +70,12 @@ impl StateDir {
     }
 }
 
-/// Writes a document: all of it or nothing, even when the power fails. Blocking.
+/// Writes a document: all of it or nothing, even when the power fails. Each has one writer. Blocking.
 ///
 /// # Errors
 /// The operating system's; the file is as it was then.
 pub fn write_whole(file: &Path, document: &impl Serialize) -> io::Result<()> {
-    let folder = file.parent().unwrap_or_else(|| Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-    serde_json::to_writer(&mut temporary, document)?;
-    temporary.flush()?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(file)?;
-    File::open(folder)?.sync_all()
+    replace_file(file, &serde_json::to_vec(document)?)
 }
 
 /// Writes an engine's API key where only this user can read it.

@@ -1,9 +1,13 @@
 //! What can be typed. Parsing only: every value is checked as far as that needs no daemon.
 
 mod artifact;
+mod doctor;
 mod duration;
+mod local;
+mod models;
 mod node;
 mod placement;
+mod plan;
 mod pool;
 mod task;
 mod whole;
@@ -17,8 +21,12 @@ use secrecy::SecretString;
 use crate::exit;
 
 pub use artifact::{ArtifactCommand, ArtifactPutArgs};
+pub use doctor::DoctorArgs;
+pub use local::LocalArgs;
+pub use models::{AddArgs, ModelsArgs, ModelsCommand, PullArgs};
 pub use node::{NodeCommand, NodeJoinArgs};
 pub use placement::PlacementArgs;
+pub use plan::PlanArgs;
 pub use pool::{Patience, PoolCommand, PoolLoadArgs, PoolLogsArgs, PoolReloadArgs, PoolStopArgs};
 pub use task::TaskArgs;
 pub use whole::{EmbedArgs, RerankArgs, WholeArgs};
@@ -93,6 +101,15 @@ pub enum Command {
     Node(NodeCommand),
     /// List what can be asked for right now
     Capabilities,
+    /// Fetch, verify and list the models of this machine
+    Models(ModelsArgs),
+    /// Tell whether a model fits on this machine's GPUs, with how much context and how many slots, and why not
+    Plan(Box<PlanArgs>),
+    /// Tell what stands in the way of serving models on this machine, with the lines that help
+    ///
+    /// Driver, GPUs and who holds their memory, configuration, pools, disk, ports, containers, CUDA toolkit, clock. Changes
+    /// nothing and takes less than a second. Exit 10 when there is a problem; warnings and notes are none.
+    Doctor(DoctorArgs),
 }
 
 /// What to do with tasks.
@@ -194,6 +211,11 @@ mod tests {
         insta::assert_snapshot!("help_pool_reload", help(&["pool", "reload"]));
         insta::assert_snapshot!("help_pool_logs", help(&["pool", "logs"]));
         insta::assert_snapshot!("help_node_join", help(&["node", "join"]));
+        insta::assert_snapshot!("help_models", help(&["models"]));
+        insta::assert_snapshot!("help_models_pull", help(&["models", "pull"]));
+        insta::assert_snapshot!("help_models_verify", help(&["models", "verify"]));
+        insta::assert_snapshot!("help_plan", help(&["plan"]));
+        insta::assert_snapshot!("help_doctor", help(&["doctor"]));
     }
 
     #[test]

@@ -1,9 +1,15 @@
-//! What each command does: ask the client, hand the answer to `render`, and the text to the console.
+//! What each command does: ask the client, or look at this machine, hand the answer to `render`, and the text to the
+//! console.
 
 mod artifact;
+mod doctor;
 mod follow;
+mod gpus;
+mod here;
 mod list;
+mod models;
 mod node;
+mod plan;
 mod pool;
 mod run;
 mod session;
@@ -15,11 +21,13 @@ use config_schema::{BaseUrl, ClientConfig, ConfigErrors, Environment};
 use llama_orch_client::OrchestratorClient;
 use serde::Serialize;
 
-use crate::args::{Command, Global};
+use crate::args::{Command, Global, LocalArgs};
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::table::Look;
+
+use here::Here;
 
 /// What every command works with.
 pub(crate) struct Session<'c> {
@@ -58,10 +66,7 @@ impl<'c> Session<'c> {
         answer: &T,
         text: impl FnOnce(Look) -> String,
     ) -> Result<(), Failure> {
-        if self.console.json() {
-            return self.console.document(answer).await;
-        }
-        self.console.out(text(self.console.look()).into_bytes()).await
+        self.console.show(answer, text).await
     }
 }
 
@@ -87,19 +92,29 @@ fn token_file(global: &Global, environment: &Environment) -> Option<PathBuf> {
     given.or_else(|| variable().filter(|_| !elsewhere))
 }
 
-pub(crate) async fn perform(session: &Session<'_>, command: &Command) -> Result<Exit, Failure> {
+pub(crate) async fn perform(
+    global: &Global,
+    environment: &Environment,
+    console: &Console,
+    command: &Command,
+) -> Result<Exit, Failure> {
+    let session = || Session::new(global, environment, console);
+    let here = |local: &LocalArgs| Here::new(local, environment, console);
     match command {
-        Command::Run(task) => run::run(session, task).await,
-        Command::Embed(args) => run::embed(session, args).await,
-        Command::Rerank(args) => run::rerank(session, args).await,
-        Command::Task(command) => task::perform(session, command).await,
-        Command::Session(command) => session::perform(session, command).await,
-        Command::Artifact(command) => artifact::perform(session, command).await,
-        Command::Pools => list::pools(session).await,
-        Command::Pool(command) => pool::perform(session, command).await,
-        Command::Nodes => list::nodes(session).await,
-        Command::Node(command) => node::perform(session, command).await,
-        Command::Capabilities => list::capabilities(session).await,
+        Command::Run(task) => run::run(&session()?, task).await,
+        Command::Embed(args) => run::embed(&session()?, args).await,
+        Command::Rerank(args) => run::rerank(&session()?, args).await,
+        Command::Task(command) => task::perform(&session()?, command).await,
+        Command::Session(command) => session::perform(&session()?, command).await,
+        Command::Artifact(command) => artifact::perform(&session()?, command).await,
+        Command::Pools => list::pools(&session()?).await,
+        Command::Pool(command) => pool::perform(&session()?, command).await,
+        Command::Nodes => list::nodes(&session()?).await,
+        Command::Node(command) => node::perform(&session()?, command).await,
+        Command::Capabilities => list::capabilities(&session()?).await,
+        Command::Models(args) => models::perform(&here(&args.local)?, &args.command).await,
+        Command::Doctor(args) => doctor::perform(console, environment, global, args).await,
+        Command::Plan(args) => plan::perform(&here(&args.local)?, global, args).await,
     }
 }
 

@@ -95,6 +95,18 @@ impl Console {
         self.out(bytes).await
     }
 
+    /// An answer as data: its JSON document, or the text that is made of it.
+    pub(crate) async fn show<T: Serialize>(
+        &self,
+        answer: &T,
+        text: impl FnOnce(Look) -> String,
+    ) -> Result<(), Failure> {
+        if self.json {
+            return self.document(answer).await;
+        }
+        self.out(text(self.look()).into_bytes()).await
+    }
+
     /// A line for people; nothing with `--quiet`.
     pub(crate) fn note(&self, line: &str) {
         if !self.quiet {
@@ -119,14 +131,19 @@ impl Console {
 
     /// A line for people that the next output replaces; only on a terminal that can wipe a line.
     pub(crate) fn status(&self, line: &str) {
+        if !self.quiet && self.has_status() {
+            self.err(line);
+            self.status_shown.set(true);
+        }
+    }
+
+    /// Whether such lines can be shown.
+    pub(crate) fn has_status(&self) -> bool {
         let colors = match self.colors {
             ColorChoice::Auto => AutoStream::choice(&io::stderr()),
             fixed => fixed,
         };
-        if !self.quiet && self.err_is_terminal && colors != ColorChoice::Never {
-            self.err(line);
-            self.status_shown.set(true);
-        }
+        self.err_is_terminal && colors != ColorChoice::Never
     }
 
     /// Ends what the output leaves unended on a terminal. A pipe gets the bytes of the data and no more.

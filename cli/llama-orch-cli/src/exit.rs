@@ -1,6 +1,8 @@
 //! What the shell learns: one number per kind of outcome. The table is printed by `--help` and repeated in the
 //! README; the numbers never change their meaning.
 
+mod supply;
+
 use std::fmt::Write;
 use std::process::ExitCode;
 
@@ -30,13 +32,15 @@ pub enum Exit {
     Io,
     /// A decision does not replay to the same answer, or cannot be replayed.
     Unconfirmed,
+    /// The answer is no: a model with wrong bytes, one that does not fit, a problem that doctor found.
+    Unfit,
     /// Ctrl-C.
     Interrupted,
 }
 
 impl Exit {
     /// Every outcome, by number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Success,
         Self::TaskFailed,
         Self::Usage,
@@ -47,6 +51,7 @@ impl Exit {
         Self::Server,
         Self::Io,
         Self::Unconfirmed,
+        Self::Unfit,
         Self::Interrupted,
     ];
 
@@ -64,6 +69,7 @@ impl Exit {
             Self::Server => 7,
             Self::Io => 8,
             Self::Unconfirmed => 9,
+            Self::Unfit => 10,
             Self::Interrupted => 130,
         }
     }
@@ -78,12 +84,15 @@ impl Exit {
             }
             Self::Usage => "the command line, an environment variable or the request is not usable",
             Self::Unreachable => "nobody answers at the address, not in time, or the connection was lost",
-            Self::Unauthorized => "the token is missing or wrong, or a policy forbids it (401, 403)",
-            Self::Refused => "refused at admission (400, 404, 409, 413)",
+            Self::Unauthorized => "a credential is missing or wrong, or a policy forbids it (401, 403)",
+            Self::Refused => "refused: unknown, taken or not acceptable (400, 404, 409, 413)",
             Self::Overloaded => "overloaded or not ready, try again later (429, 503)",
-            Self::Server => "the daemon failed or does not speak this contract (500, 502, 504)",
+            Self::Server => "the daemon or source failed or does not speak its contract (500, 502, 504)",
             Self::Io => "reading or writing on this side failed",
             Self::Unconfirmed => "a decision does not replay to the same answer, or cannot be replayed",
+            Self::Unfit => {
+                "the answer is no: a model does not fit, its bytes are wrong or missing, or doctor found a problem"
+            }
             Self::Interrupted => "cancelled by Ctrl-C",
         }
     }
@@ -104,7 +113,7 @@ impl Exit {
         }
     }
 
-    fn of_status(status: StatusCode) -> Self {
+    pub(crate) fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Unauthorized,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Self::Overloaded,

@@ -1,12 +1,14 @@
-//! The `llama-orch` command: submits tasks, streams their text, shows what runs where.
+//! The `llama-orch` command: submits tasks, streams their text, shows what runs where, keeps the models of a GPU box.
 //!
 //! [`args`] is what can be typed, `commands` is what happens, `render` turns answers into text and knows neither
-//! terminal nor network, `console` alone writes, [`exit`] is what the shell learns. The command speaks HTTP through
-//! `llama-orch-client` and nothing else; it reads the environment once, through `config-schema`.
+//! terminal nor network, `console` alone writes, [`exit`] is what the shell learns. The command speaks to the daemons through
+//! `llama-orch-client` and fetches models through `model-provisioner`, and that is all its HTTP; it reads the environment
+//! once, through `config-schema`.
 
 pub mod args;
 mod commands;
 mod console;
+mod doctor;
 pub mod exit;
 mod failure;
 mod interrupt;
@@ -19,7 +21,6 @@ use config_schema::Environment;
 use tokio::runtime::Builder;
 
 use args::Cli;
-use commands::Session;
 use console::Console;
 use exit::Exit;
 use failure::Failure;
@@ -50,10 +51,7 @@ fn perform(cli: &Cli, environment: &Environment, console: &Console) -> Result<Ex
         .enable_all()
         .build()
         .map_err(|source| Failure::io("starting the runtime", source))?;
-    let outcome = runtime.block_on(async {
-        let session = Session::new(&cli.global, environment, console)?;
-        commands::perform(&session, &cli.command).await
-    });
+    let outcome = runtime.block_on(commands::perform(&cli.global, environment, console, &cli.command));
     // A write into a pipe that nobody reads never ends; it must not hold up the exit.
     runtime.shutdown_background();
     outcome

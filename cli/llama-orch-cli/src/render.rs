@@ -4,12 +4,16 @@
 pub(crate) mod artifacts;
 pub(crate) mod capabilities;
 pub(crate) mod decision;
+pub(crate) mod doctor;
 pub(crate) mod engine_log;
 pub(crate) mod events;
 pub(crate) mod failure;
 pub(crate) mod join;
+pub(crate) mod models;
 pub(crate) mod nodes;
+pub(crate) mod plan;
 pub(crate) mod pools;
+pub(crate) mod progress;
 mod result;
 pub(crate) mod session;
 pub(crate) mod table;

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::digest::Sha256Digest;
 use crate::task::closed_set;
 use crate::validate::FieldError;
 
@@ -18,16 +19,13 @@ pub const MAX_TAG_LEN: usize = 128;
 /// Longest media type, bytes.
 pub const MAX_MEDIA_TYPE_LEN: usize = 127;
 
-const ALGORITHM: &str = "sha256:";
-const DIGITS: usize = 64;
-
 /// `sha256:` and the 64 lower-case hexadecimal digits of the content's SHA-256: it can be checked by whoever has the
 /// content, and is safe in a path.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema, JsonSchema)]
 #[serde(try_from = "Cow<'_, str>", into = "String")]
 #[schema(value_type = String, pattern = "^sha256:[0-9a-f]{64}$", examples("sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"))]
 #[schemars(with = "String")]
-pub struct ArtifactId([u8; 32]);
+pub struct ArtifactId(Sha256Digest);
 
 /// A text that is no artifact id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,26 +36,25 @@ impl ArtifactId {
     /// The id of the content with this SHA-256.
     #[must_use]
     pub const fn of_digest(digest: [u8; 32]) -> Self {
-        Self(digest)
+        Self(Sha256Digest::new(digest))
     }
 
     /// The 64 digits without the algorithm.
     #[must_use]
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        self.0.hex()
     }
 
     /// The digest.
     #[must_use]
     pub const fn digest(&self) -> &[u8; 32] {
-        &self.0
+        self.0.bytes()
     }
 }
 
 impl fmt::Display for ArtifactId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(ALGORITHM)?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.0.fmt(f)
     }
 }
 
@@ -71,23 +68,7 @@ impl FromStr for ArtifactId {
     type Err = ArtifactIdError;
 
     fn from_str(text: &str) -> Result<Self, ArtifactIdError> {
-        let digits = text.strip_prefix(ALGORITHM).map(str::as_bytes);
-        let digits = digits
-            .filter(|digits| digits.len() == DIGITS)
-            .ok_or(ArtifactIdError)?;
-        let mut digest = [0; 32];
-        for (byte, pair) in digest.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = (digit(pair[0])? << 4) | digit(pair[1])?;
-        }
-        Ok(Self(digest))
-    }
-}
-
-const fn digit(byte: u8) -> Result<u8, ArtifactIdError> {
-    match byte {
-        b'0'..=b'9' => Ok(byte - b'0'),
-        b'a'..=b'f' => Ok(byte - b'a' + 10),
-        _ => Err(ArtifactIdError),
+        text.parse().map(Self).map_err(|_| ArtifactIdError)
     }
 }
 

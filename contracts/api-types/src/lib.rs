@@ -6,7 +6,9 @@
 
 pub mod artifact;
 pub mod capabilities;
+pub mod catalog;
 pub mod container;
+pub mod digest;
 pub mod error;
 pub mod event;
 pub mod ids;
@@ -26,6 +28,11 @@ pub use artifact::{
     Artifact, ArtifactId, ArtifactInfo, ArtifactKind, ArtifactList, ArtifactQuery, ArtifactRequest,
     ArtifactTag, ContentEncoding, TranscriptRef,
 };
+pub use catalog::{
+    EngineEntry, EngineMode, FilePlace, KvCacheType, Lifecycle, MeasuredUsage, ModelEntry, ModelFacts,
+    ModelFile, ModelFormat, PathError, RelativePath, UsageKey,
+};
+pub use digest::{DigestError, Sha256Digest};
 pub use error::{ErrorBody, ErrorCode, PolicyLabel};
 pub use event::{
     EndEvent, FinishReason, MetricsEvent, NarrationEvent, Phase, ResyncEvent, StartedEvent, TaskEvent,
@@ -34,7 +41,7 @@ pub use event::{
 pub use ids::{CorrelationId, EngineId, ModelId, NodeId, PoolId, ReplicaId, SessionId, TaskId};
 pub use list::{NodeList, PoolList, TaskList, TaskQuery};
 pub use log::LogFormat;
-pub use model_ref::{ModelRef, ModelRefError};
+pub use model_ref::{ModelRef, ModelRefError, ModelRefParts, OciReference};
 pub use operation::{
     DesiredPool, LoadRequest, ModelChoice, OperationAccepted, OperationKind, OperationPhase, OperationState,
     OperationStatus, ReloadRequest, StopRequest,

@@ -12,6 +12,11 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::ids::ModelId;
 
+mod check;
+mod split;
+
+pub use split::{ModelRefParts, OciReference};
+
 /// Longest reference, in bytes.
 pub const MAX_MODEL_REF_LEN: usize = 1024;
 
@@ -27,13 +32,13 @@ pub struct ModelRef {
 /// What a reference points at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ModelRefKind {
-    /// `hf:org/repo[/file]`: a repository of a model hub.
+    /// `hf:org/repo[@revision][/file]`: a repository of a model hub.
     Hub,
     /// `file:/abs/path`: a file on the node.
     File,
     /// `dir/model.gguf`: a path below the node's model root.
     Relative,
-    /// `https://…`.
+    /// `https://host/path[#sha256=digits]`.
     Https,
     /// `s3://bucket/key`.
     S3,
@@ -75,6 +80,16 @@ pub enum ModelRefError {
         /// The text before the colon.
         scheme: Box<str>,
     },
+    /// A part of it has a length or a character that such parts never have.
+    #[error("model_ref: {found:?} is no {part}: {rule}")]
+    Part {
+        /// Which part.
+        part: &'static str,
+        /// What stands there.
+        found: Box<str>,
+        /// What must be there.
+        rule: &'static str,
+    },
     /// The scheme is known but what follows is not of its form.
     #[error("model_ref is not of the form {expected}")]
     Form {
@@ -96,6 +111,27 @@ impl ModelRef {
         &self.text
     }
 
+    /// What the reference consists of.
+    #[must_use]
+    pub fn parts(&self) -> ModelRefParts<'_> {
+        split::split(&self.text, self.kind)
+    }
+
+    /// The reference without the query of an `https` one, which may be a credential: what may be kept and shown.
+    #[must_use]
+    pub fn without_query(&self) -> Self {
+        let start = self.text.find('?').filter(|_| self.kind == ModelRefKind::Https);
+        let Some(start) = start else {
+            return self.clone();
+        };
+        let (kept, dropped) = self.text.split_at(start);
+        let fragment = dropped.find('#').map_or("", |at| &dropped[at..]);
+        Self {
+            text: [kept, fragment].concat().into(),
+            kind: self.kind,
+        }
+    }
+
     /// The absolute path of a `file:` reference.
     #[must_use]
     pub fn file_path(&self) -> Option<&str> {
@@ -108,7 +144,14 @@ impl ModelRef {
     /// without `.gguf`, where that is an id.
     #[must_use]
     pub fn served_name(&self) -> Option<ModelId> {
-        let last = self.text.rsplit(['/', ':']).next()?;
+        let named = match self.kind {
+            ModelRefKind::File | ModelRefKind::Relative | ModelRefKind::Catalog => &*self.text,
+            // A query, a digest and a revision are no part of a name.
+            ModelRefKind::Hub | ModelRefKind::Https | ModelRefKind::S3 | ModelRefKind::Oci => {
+                self.text.split(['#', '?', '@']).next()?
+            }
+        };
+        let last = named.rsplit(['/', ':']).next()?;
         ModelId::new(last.strip_suffix(".gguf").unwrap_or(last)).ok()
     }
 
@@ -163,71 +206,24 @@ fn check_characters(text: &str) -> Result<(), ModelRefError> {
 }
 
 fn classify(text: &str) -> Result<ModelRefKind, ModelRefError> {
-    if let Some(rest) = text.strip_prefix("https://") {
-        return authority(rest, ModelRefKind::Https, "https://host/path");
+    let kind = kind_of(text)?;
+    check::parts(&split::split(text, kind))?;
+    if kind == ModelRefKind::Https {
+        check::fragment(text)?;
     }
-    if let Some(rest) = text.strip_prefix("s3://") {
-        return authority(rest, ModelRefKind::S3, "s3://bucket/key");
-    }
-    if let Some(rest) = text.strip_prefix("oci://") {
-        return authority(rest, ModelRefKind::Oci, "oci://registry/repository[:tag|@digest]");
-    }
-    if let Some(rest) = text.strip_prefix("hf:") {
-        components(rest)?;
-        let enough = rest.split('/').count() >= 2;
-        return form(enough, ModelRefKind::Hub, "hf:org/repo[/file]");
-    }
-    if let Some(rest) = text.strip_prefix("file:") {
-        let path = rest.strip_prefix('/').ok_or(ModelRefError::Form {
-            expected: "file:/absolute/path",
-        })?;
-        components(path)?;
-        return Ok(ModelRefKind::File);
-    }
-    if let Some((scheme, _)) = text.split_once(':') {
-        return Err(ModelRefError::Scheme {
-            scheme: scheme.into(),
-        });
-    }
-    if text.contains('/') {
-        components(text)?;
-        return Ok(ModelRefKind::Relative);
-    }
-    form(
-        ModelId::new(text).is_ok(),
-        ModelRefKind::Catalog,
-        "a catalog id (letters, digits, '.', '_', '-')",
-    )
-}
-
-fn form(ok: bool, kind: ModelRefKind, expected: &'static str) -> Result<ModelRefKind, ModelRefError> {
-    if ok {
-        Ok(kind)
-    } else {
-        Err(ModelRefError::Form { expected })
-    }
-}
-
-fn authority(rest: &str, kind: ModelRefKind, expected: &'static str) -> Result<ModelRefKind, ModelRefError> {
-    let Some((host, path)) = rest.split_once('/') else {
-        return Err(ModelRefError::Form { expected });
-    };
-    form(
-        !host.is_empty() && !host.contains('@') && !path.is_empty(),
-        kind,
-        expected,
-    )?;
-    components(path)?;
     Ok(kind)
 }
 
-fn components(path: &str) -> Result<(), ModelRefError> {
-    let bad = path.split('/').find(|part| matches!(*part, "" | "." | ".."));
-    bad.map_or(Ok(()), |component| {
-        Err(ModelRefError::Component {
-            component: component.into(),
-        })
-    })
+fn kind_of(text: &str) -> Result<ModelRefKind, ModelRefError> {
+    let known = split::SCHEMES.iter().find(|(scheme, _)| text.starts_with(scheme));
+    match (known, text.split_once(':')) {
+        (Some(&(_, kind)), _) => Ok(kind),
+        (None, Some((scheme, _))) => Err(ModelRefError::Scheme {
+            scheme: scheme.into(),
+        }),
+        (None, None) if text.contains('/') => Ok(ModelRefKind::Relative),
+        (None, None) => Ok(ModelRefKind::Catalog),
+    }
 }
 
 impl fmt::Display for ModelRef {
@@ -241,7 +237,7 @@ impl PartialSchema for ModelRef {
         ObjectBuilder::new()
             .schema_type(Type::String)
             .max_length(Some(MAX_MODEL_REF_LEN))
-            .description(Some("hf:org/repo[/file.gguf], file:/abs, a relative path, https://…, s3://…, oci://… or a catalog id"))
+            .description(Some("hf:org/repo[@revision][/file.gguf], file:/abs, a relative path, https://…, s3://…, oci://… or a catalog id"))
             .examples(["hf:org/repo/file.gguf", "file:/models/tiny.gguf", "tiny"])
             .build()
             .into()
@@ -266,6 +262,7 @@ impl From<ModelRef> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Sha256Digest;
     use proptest::prelude::*;
 
     #[test]
@@ -274,11 +271,16 @@ mod tests {
         for (text, kind) in [
             ("hf:org/repo", K::Hub),
             ("hf:org/repo/dir/file.gguf", K::Hub),
+            ("hf:org/repo@main", K::Hub),
+            ("hf:org/repo@v1.0/dir/file.gguf", K::Hub),
             ("file:/models/a.gguf", K::File),
             ("models/a.gguf", K::Relative),
             ("https://example.org/a.gguf", K::Https),
+            ("https://example.org:8443/a.gguf?sig=a/../b", K::Https),
+            ("https://[2001:db8::1]/a.gguf", K::Https),
             ("s3://bucket/key/a.gguf", K::S3),
             ("oci://registry.local/models/a:1", K::Oci),
+            ("oci://registry.local:5000/a", K::Oci),
             ("tiny-q4_k", K::Catalog),
         ] {
             let parsed: ModelRef = text.parse().unwrap();
@@ -286,23 +288,109 @@ mod tests {
         }
     }
 
+    /// REQ-MODEL-REF: what a reference consists of is what it says.
+    #[test]
+    fn parts() {
+        use ModelRefParts as P;
+        let digits = "0a".repeat(32);
+        let pinned = format!("oci://r/m@sha256:{digits}");
+        let checked = format!("https://h/a.gguf?x=1#sha256={digits}");
+        let sha256 = Sha256Digest::from_hex(&digits).unwrap();
+        let hub = |revision, file| P::Hub {
+            repo: "o/r",
+            revision,
+            file,
+        };
+        let oci = |registry, repository, reference| P::Oci {
+            registry,
+            repository,
+            reference,
+        };
+        let https = |url, sha256| P::Https { url, sha256 };
+        let s3 = P::S3 {
+            bucket: "bucket",
+            key: "k/a",
+        };
+        for (text, expected) in [
+            ("hf:o/r", hub(None, None)),
+            ("hf:o/r/d/f", hub(None, Some("d/f"))),
+            ("hf:o/r@v/d/f", hub(Some("v"), Some("d/f"))),
+            ("file:/m/a", P::File { path: "/m/a" }),
+            ("m/a", P::Relative { path: "m/a" }),
+            ("https://h/a", https("https://h/a", None)),
+            (&checked, https("https://h/a.gguf?x=1", Some(sha256))),
+            ("s3://bucket/k/a", s3),
+            ("oci://r:5/m/n", oci("r:5", "m/n", OciReference::Tag("latest"))),
+            ("oci://r/m:8b", oci("r", "m", OciReference::Tag("8b"))),
+            (&pinned, oci("r", "m", OciReference::Digest(sha256))),
+            ("tiny", P::Catalog { id: "tiny" }),
+        ] {
+            assert_eq!(text.parse::<ModelRef>().unwrap().parts(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_query_may_be_a_credential_and_goes() {
+        let kept = |text: &str| text.parse::<ModelRef>().unwrap().without_query().to_string();
+        let fragment = format!("#sha256={}", "0a".repeat(32));
+        assert_eq!(kept("https://h/a?X-Amz-Signature=s"), "https://h/a");
+        assert_eq!(
+            kept(&format!("https://h/a?s=1{fragment}")),
+            format!("https://h/a{fragment}")
+        );
+        assert_eq!(kept("hf:o/r/a?b"), "hf:o/r/a?b");
+    }
+
+    /// REQ-MODEL-REF.
     #[test]
     fn malformed_forms_are_typed_errors() {
+        let long_name = format!("hf:{}/r", "o".repeat(97));
         for text in [
             "",
             "hf:",
             "hf:org",
+            "hf:org/",
+            "hf:/repo",
             "hf:org/../x",
+            "hf:org/repo/../x",
+            "hf:org/repo@/x",
+            "hf:org/repo@../x",
+            "hf:org/re%2fpo",
+            "hf:.org/repo",
+            &long_name,
             "file:relative",
+            "file:/",
             "file:/a/../b",
+            "file://host/a",
             "a//b",
             "../a",
             "ftp://x/y",
             "http://x/y",
+            "https:/x/y",
             "https://",
             "https://host",
+            "https:///x",
             "https://user@host/x",
+            "https://h/a/%2e%2E/b",
+            "https://h/a/.%2e",
+            "https://h/x#md5=00",
+            "https://h/x#sha256=00",
+            "https://h:port/x",
+            "https://h:99999/x",
+            "https://hé/x",
             "s3://bucket",
+            "s3://bucket/",
+            "s3://Bucket/k",
+            "s3://b/k",
+            "s3://bucket/a/../k",
+            "oci://r",
+            "oci://r/",
+            "oci://r/Upper",
+            "oci://r/m:",
+            "oci://r/m:.tag",
+            "oci://r/m@sha256:00",
+            "oci://r/../m",
+            "oci://u@r/m@x",
             "a b",
             "a\\b",
             "a\nb",
@@ -314,10 +402,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_is_total_and_printing_returns_the_text(text in "\\PC{0,60}") {
+        fn parsing_is_total_and_printing_returns_the_text(text in "(hf:|file:/|https://|s3://|oci://)?\\PC{0,60}") {
             if let Ok(parsed) = text.parse::<ModelRef>() {
                 prop_assert_eq!(parsed.to_string(), text.clone());
-                prop_assert!(!text.split('/').any(|part| part == ".."));
+                let path = text.split(['?', '#']).next().unwrap_or_default();
+                prop_assert!(!path.split('/').any(|part| part == ".."));
             }
         }
     }

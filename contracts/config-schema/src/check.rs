@@ -53,6 +53,11 @@ pub(crate) fn config(config: &Config, origins: &Origins, problems: &mut Vec<Prob
             "must be an absolute path",
         );
     }
+    checks.ensure(
+        config.catalog.root.is_absolute(),
+        "catalog.root",
+        "must be an absolute path",
+    );
     let mut ids = BTreeSet::new();
     for (index, pool) in config.pool_managerd.pools.iter().enumerate() {
         let at = |name: &str| format!("pool_managerd.pools[{index}]{name}");

@@ -8,6 +8,7 @@
 mod artifacts;
 mod auth;
 mod bounded;
+mod catalog;
 mod check;
 mod client;
 mod container;
@@ -34,12 +35,13 @@ use serde::{Deserialize, Serialize};
 pub use artifacts::{Artifacts, TraceText};
 pub use auth::Auth;
 pub use bounded::{Count, Ms};
+pub use catalog::{Catalog, Downloads};
 pub use client::ClientConfig;
 pub use container::{Container, ContainerMount, Runtime};
 pub use environment::Environment;
 pub use error::{ConfigErrors, Origin, Position, Problem};
 pub use http::Http;
-pub use load::{DEFAULT_PLACES, Loaded, Origins, load};
+pub use load::{DEFAULT_PLACES, Loaded, Origins, load, load_local};
 pub use log::Log;
 pub use orchestratord::{
     Durability, Engine, Interrupted, Journal, Nodes, Orchestratord, Placement, Queue, QueuePolicy, Sse,
@@ -48,7 +50,7 @@ pub use overrides::Overrides;
 pub use pool_managerd::{Launcher, LoadOn, Pool, PoolManagerd, PoolModel, RelayMode, Reservation, Restart};
 pub use sessions::{RateLimit, Sessions};
 pub use settings::{Kind, SETTINGS, Setting};
-pub use text::{BaseUrl, GpuUuid, HostName, ListenAddr, Sha256Text, WebOrigin};
+pub use text::{BaseUrl, GpuUuid, HostName, HostPattern, ListenAddr, Sha256Text, WebOrigin};
 pub use token::MIN_TOKEN_LEN;
 
 /// Everything both daemons can be told.
@@ -66,6 +68,8 @@ pub struct Config {
     pub orchestratord: Orchestratord,
     /// The daemon of a GPU box.
     pub pool_managerd: PoolManagerd,
+    /// Models and engines of a GPU box.
+    pub catalog: Catalog,
 }
 
 /// The JSON schema of the configuration file, as `orchestratord config schema` prints it.

@@ -80,33 +80,54 @@ impl Origins {
 /// # Errors
 /// Every problem of every source, each with its file position, variable or flag.
 pub fn load(environment: &Environment, overrides: &Overrides) -> Result<Loaded, ConfigErrors> {
+    let (mut loaded, mut problems) = draft(environment, overrides);
+    match token::resolve(&loaded.config.auth, &loaded.origins, environment) {
+        Ok(None) => {}
+        Ok(Some(found)) => {
+            loaded.warnings.extend(found.warning);
+            let origins = &mut loaded.origins.0;
+            origins.insert(dump::TOKEN_KEY.to_owned(), found.origin);
+            loaded.config.auth.token = Some(found.token);
+        }
+        Err(problem) => problems.push(problem),
+    }
+    sound(loaded, problems)
+}
+
+/// The same for a command that works on the daemons' machine: without the token, which may be for the daemons' eyes only.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_local(environment: &Environment, overrides: &Overrides) -> Result<Loaded, ConfigErrors> {
+    let (loaded, problems) = draft(environment, overrides);
+    sound(loaded, problems)
+}
+
+/// Everything but the token.
+fn draft(environment: &Environment, overrides: &Overrides) -> (Loaded, Vec<Problem>) {
     let mut problems = Vec::new();
     let file = find_file(environment, overrides, &mut problems);
     let mut tree = file_tree(file.as_deref(), &mut problems);
     apply_environment(&mut tree, environment, &mut problems);
     apply_flags(&mut tree, overrides);
     derive(&mut tree, environment);
-    let mut origins = Origins::from_tree(&tree);
-    let mut config = read(tree, &mut problems);
+    let origins = Origins::from_tree(&tree);
+    let config = read(tree, &mut problems);
     check::config(&config, &origins, &mut problems);
     let mut warnings = mistyped(environment);
     warnings.extend(check::warnings(&config));
-    match token::resolve(&config.auth, &origins, environment) {
-        Ok(None) => {}
-        Ok(Some(found)) => {
-            warnings.extend(found.warning);
-            origins.0.insert(dump::TOKEN_KEY.to_owned(), found.origin);
-            config.auth.token = Some(found.token);
-        }
-        Err(problem) => problems.push(problem),
-    }
+    let loaded = Loaded {
+        config,
+        origins,
+        file,
+        warnings,
+    };
+    (loaded, problems)
+}
+
+fn sound(loaded: Loaded, problems: Vec<Problem>) -> Result<Loaded, ConfigErrors> {
     if problems.is_empty() {
-        Ok(Loaded {
-            config,
-            origins,
-            file,
-            warnings,
-        })
+        Ok(loaded)
     } else {
         Err(ConfigErrors { problems })
     }
@@ -173,6 +194,12 @@ fn derive(tree: &mut Node, environment: &Environment) {
         let dir = dir.to_string_lossy().into_owned();
         default_to(tree, "orchestratord.state_dir", dir.clone().into(), source);
         default_to(tree, "pool_managerd.state_dir", dir.into(), source);
+    }
+    if let Some(Content::Leaf(Value::String(dir))) =
+        tree.get("pool_managerd.state_dir").map(|dir| &dir.content)
+    {
+        let root = Path::new(dir).join("catalog").to_string_lossy().into_owned();
+        default_to(tree, "catalog.root", root.into(), "pool_managerd.state_dir");
     }
     let pools = tree
         .get_mut("pool_managerd.pools")

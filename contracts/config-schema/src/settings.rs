@@ -85,6 +85,8 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Text,
     ),
     setting("POOL_MANAGERD_STATE_DIR", "pool_managerd.state_dir", Kind::Text),
+    setting("LLAMA_ORCH_CATALOG_ROOT", "catalog.root", Kind::Text),
+    setting("LLAMA_ORCH_DOWNLOADS", "catalog.downloads", Kind::Text),
 ];
 
 /// Prefixes that nobody else uses: a variable that starts so and is none of ours is a typing error.

@@ -67,6 +67,10 @@ text!(
     WebOrigin(String)
 );
 text!(
+    /// Hosts: a name, or `*.` and a name for all below it; lower case.
+    HostPattern(String)
+);
+text!(
     /// A GPU as NVML names it: `GPU-…` or `MIG-…`.
     GpuUuid(String)
 );
@@ -83,6 +87,34 @@ impl FromStr for Sha256Text {
         let fits = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         fits.then(|| Self(format!("sha256:{}", digits.to_ascii_lowercase())))
             .ok_or_else(|| rule("64 hexadecimal digits, the file's SHA-256"))
+    }
+}
+
+impl FromStr for HostPattern {
+    type Err = TextError;
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let rule = rule("a host name, or *. and a name of two labels or more");
+        let text = text.to_ascii_lowercase();
+        let (name, below) = match text.strip_prefix("*.") {
+            Some(name) => (name, true),
+            None => (text.as_str(), false),
+        };
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let sound = name
+            .split('.')
+            .all(|label| !label.is_empty() && label.bytes().all(fits));
+        // A pattern for everything below one label would be a pattern for half the internet.
+        let narrow = !below || name.contains('.');
+        (sound && narrow).then_some(Self(text)).ok_or(rule)
+    }
+}
+
+impl HostPattern {
+    /// The model hub and where it keeps its files.
+    pub(crate) fn of_the_hub() -> Vec<Self> {
+        ["huggingface.co", "*.huggingface.co", "*.hf.co"]
+            .map(|name| Self(name.to_owned()))
+            .to_vec()
     }
 }
 

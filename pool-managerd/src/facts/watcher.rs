@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Digest, DigestCache, DigestError, FileIdentity, Location, Presence, Role, gguf};
+use super::{Digest, DigestCache, DigestError, FileIdentity, Location, Presence, Role};
 use crate::changes::Changes;
 
 /// Between two looks: an operator who puts a file in place sees the pool start within this time.
@@ -218,7 +218,7 @@ fn weighed(mut seen: Presence, before: &Presence, role: Role) -> Presence {
                 ..
             } if known == identity => *weights,
             // What is no model the engine will refuse, with its reasons.
-            _ => gguf::offloaded_bytes(path).ok(),
+            _ => model_files::gguf::offloaded_bytes(path).ok(),
         };
     }
     seen

@@ -358,6 +358,23 @@ impl Process {
         self.stderr.text()
     }
 
+    /// Waits until the program has written `word` and an address behind it.
+    ///
+    /// # Errors
+    /// It has not within `limit`; the message has what it wrote.
+    pub async fn address_behind(&self, word: &str, limit: Duration) -> Result<SocketAddr, TimedOut> {
+        wait_for("the address it listens on", limit, || async {
+            let logs = self.logs();
+            let behind = logs.split(word).nth(1);
+            let address = behind.and_then(|rest| rest.split(['"', ' ', '\n']).next());
+            match address.and_then(|address| address.parse().ok()) {
+                Some(address) => Look::Ready(address),
+                None => Look::NotYet(logs),
+            }
+        })
+        .await
+    }
+
     /// Both, for a message.
     pub fn logs(&self) -> String {
         format!("--- stdout\n{}--- stderr\n{}", self.stdout(), self.stderr())

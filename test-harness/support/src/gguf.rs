@@ -47,6 +47,17 @@ impl Default for TinyModel {
 }
 
 impl TinyModel {
+    /// Over 400 MiB of weights, more than what a driver keeps for any program with a context. To be written hollow.
+    pub const HEAVY: Self = Self {
+        seed: 1,
+        ctx: 2048,
+        layers: 1,
+        embedding: 4096,
+        feed_forward: 4096,
+        heads: 32,
+        heads_kv: 32,
+    };
+
     /// Writes the model; an existing file is replaced as a whole or not at all.
     ///
     /// # Errors
@@ -54,11 +65,26 @@ impl TinyModel {
     /// written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         self.check()?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let file = tempfile::NamedTempFile::new_in(folder.unwrap_or_else(|| Path::new(".")))?;
-        self.write_to(file.as_file())?;
-        file.persist(path)?;
-        Ok(())
+        replace(path, |file| {
+            let mut out = BufWriter::new(file);
+            self.writer().finish(&mut out, self.seed)?;
+            out.flush()
+        })
+    }
+
+    /// Writes the model with holes in place of its weights: its header is true, its size too, and it takes no room. An
+    /// engine that looks at the numbers would make nothing of them.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_hollow(&self, path: &Path) -> io::Result<()> {
+        self.check()?;
+        replace(path, |mut file| {
+            let writer = self.writer();
+            let head = writer.head();
+            file.write_all(&head)?;
+            file.set_len(head.len() as u64 + writer.data_bytes())
+        })
     }
 
     fn check(&self) -> io::Result<()> {
@@ -83,15 +109,13 @@ impl TinyModel {
         }
     }
 
-    fn write_to(&self, file: &File) -> io::Result<()> {
-        let mut out = BufWriter::new(file);
+    fn writer(&self) -> GgufWriter {
         let mut writer = GgufWriter::default();
         self.metadata(&mut writer);
         for tensor in self.tensors() {
             writer.tensor(tensor);
         }
-        writer.finish(&mut out, self.seed)?;
-        out.flush()
+        writer
     }
 
     fn metadata(&self, writer: &mut GgufWriter) {
@@ -138,6 +162,14 @@ impl TinyModel {
     }
 }
 
+fn replace(path: &Path, write: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let file = tempfile::NamedTempFile::new_in(folder.unwrap_or_else(|| Path::new(".")))?;
+    write(file.as_file())?;
+    file.persist(path)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +203,18 @@ mod tests {
             "{} bytes",
             bytes.len()
         );
+    }
+
+    #[test]
+    fn a_hollow_model_is_the_model_without_its_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.gguf");
+        TinyModel::default().write_hollow(&path).unwrap();
+        let (hollow, full) = (std::fs::read(path).unwrap(), written(TinyModel::default()));
+        assert_eq!(hollow.len(), full.len());
+        let head = TinyModel::default().writer().head().len();
+        assert_eq!(hollow[..head], full[..head]);
+        assert!(hollow[head..].iter().all(|byte| *byte == 0));
     }
 
     #[test]

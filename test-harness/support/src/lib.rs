@@ -1,5 +1,5 @@
 //! The test harness: a scripted engine (a real HTTP server in the llama.cpp dialect), control of the
-//! fake NVML library, a launcher for real daemons, a strict reader of our streams, a tiny model file
+//! fake NVML library, a server of files with faults, a launcher for real daemons, a strict reader of our streams, a tiny model file
 //! writer and the real llama.cpp server. Suites, the demo and the benchmark are built on it.
 //!
 //! It links no daemon: it starts them as processes and speaks HTTP to them. It may touch: loopback
@@ -10,9 +10,11 @@ pub mod containers;
 pub mod daemon;
 pub mod fake_nvml;
 pub mod faulty_disk;
+pub mod file_server;
 pub mod gguf;
 pub mod http1;
 pub mod network;
+pub mod object_store;
 pub mod processes;
 mod python_tool;
 pub mod real_engine;

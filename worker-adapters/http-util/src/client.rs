@@ -10,6 +10,7 @@ mod endpoint;
 mod options;
 mod reply;
 mod request;
+mod resolve;
 
 use std::sync::{Arc, OnceLock};
 
@@ -20,8 +21,9 @@ use url::Url;
 pub use body::{ByteStream, StreamResponse};
 pub use endpoint::Endpoint;
 pub use options::ClientOptions;
-pub use reply::Reply;
+pub use reply::{Reply, retry_after};
 pub use request::Request;
+pub use resolve::{ResolveNames, Resolved};
 
 use crate::error::{BuildError, cause};
 
@@ -107,6 +109,10 @@ fn connector(options: &ClientOptions, roots: Roots) -> Result<reqwest::Client, B
     let builder = match roots {
         Roots::None => builder.tls_certs_only([]),
         Roots::Platform => builder,
+    };
+    let builder = match &options.resolver {
+        Some(resolver) => builder.dns_resolver(resolve::Bridge(Arc::clone(resolver))),
+        None => builder,
     };
     let builder = if options.http2_prior_knowledge {
         builder.http2_prior_knowledge()

@@ -15,5 +15,8 @@ pub mod wait;
 
 mod error;
 
-pub use client::{ByteStream, Client, ClientOptions, Endpoint, Reply, Request, StreamResponse};
+pub use client::{
+    ByteStream, Client, ClientOptions, Endpoint, Reply, Request, ResolveNames, Resolved, StreamResponse,
+    retry_after,
+};
 pub use error::{BuildError, Cause, HttpError, Target};

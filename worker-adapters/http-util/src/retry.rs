@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
+use backon::{BackoffBuilder as _, ExponentialBuilder, Retryable};
 use http::StatusCode;
 
 use crate::error::HttpError;
@@ -45,6 +45,11 @@ impl RetryPolicy {
             .when(is_retriable)
             .adjust(|error, planned| self.pause(error, planned?))
             .await
+    }
+
+    /// The pauses between tries, for a caller that goes on where a failed try ended: one less than there are tries.
+    pub fn pauses(&self) -> impl Iterator<Item = Duration> + use<> {
+        self.backoff().build()
     }
 
     /// The jitter adds up to the whole lower bound, so that half the longest pause is the highest bound.

@@ -10,6 +10,7 @@ use llama_orch_client::ClientError;
 use serde_json::{Value, json};
 
 use super::text::{clean, duration, wire};
+use crate::exit::Exit;
 use crate::failure::Failure;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -17,7 +18,7 @@ const ERROR: Style = AnsiColor::Red.on_default().bold();
 /// Several lines, the last one ended.
 pub(crate) fn human(failure: &Failure) -> String {
     let Failure::Client(error) = failure else {
-        return lines(&chain(failure), None, None, None);
+        return lines(&chain(failure), failure.hint(), None, None);
     };
     let correlation = error.correlation_id().map(ToString::to_string);
     let retry = error
@@ -49,6 +50,9 @@ pub(crate) fn document(failure: &Failure) -> Value {
         Failure::Client(ClientError::Api(api)) => json!(api.body),
         _ => json!({ "code": code(failure), "message": chain(failure) }),
     };
+    if let Some(hint) = failure.hint() {
+        error["hint"] = json!(hint);
+    }
     if let Failure::Client(client) = failure {
         if let Some(hint) = client.hint() {
             error["hint"] = json!(hint);
@@ -74,7 +78,24 @@ fn code(failure: &Failure) -> &'static str {
         },
         Failure::Config(_) | Failure::Request(_) | Failure::Join(_) => "USAGE",
         Failure::NodeTaken { .. } | Failure::Superseded(_) => "CONFLICT",
+        Failure::Provision(_) | Failure::Catalog(_) => supply_code(failure.exit()),
+        Failure::NoModel { .. } => "NOT_FOUND",
+        Failure::Model { .. } | Failure::Estimate(_) => "UNUSABLE_MODEL",
         Failure::Io { .. } | Failure::OutputClosed => "IO",
+    }
+}
+
+/// The word for a failure of this machine's catalog, or of a source of models.
+const fn supply_code(exit: Exit) -> &'static str {
+    match exit {
+        Exit::Usage => "USAGE",
+        Exit::Unauthorized => "FORBIDDEN",
+        Exit::Refused => "REFUSED",
+        Exit::Overloaded => "BUSY",
+        Exit::Unreachable => "UNREACHABLE",
+        Exit::Server => "SOURCE",
+        Exit::Interrupted => "STOPPED",
+        Exit::Success | Exit::TaskFailed | Exit::Io | Exit::Unconfirmed | Exit::Unfit => "IO",
     }
 }
 

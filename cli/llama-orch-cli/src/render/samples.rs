@@ -1,7 +1,9 @@
 //! Answers for the snapshots, written as the wire has them.
 
 use api_types::capabilities::Capabilities;
-use api_types::{ArtifactList, NodeList, PoolList, SessionStatus, TaskEvent, TaskList, TaskReceipt};
+use api_types::{
+    ArtifactList, ModelEntry, NodeList, PoolList, SessionStatus, TaskEvent, TaskList, TaskReceipt,
+};
 use http::StatusCode;
 use llama_orch_client::{ApiError, ClientError, Peer, StreamItem};
 use orchestrator_core::policy::{DecisionRecord, JobSpec, PlacementInput, Snapshot, Stage, decide};
@@ -214,4 +216,24 @@ pub(super) fn capabilities() -> Capabilities {
         "ctx_max": 4096, "slots_total": 4, "supported_workloads": ["completion", "chat"],
         "features": ["seed", "stop"], "rate_limits": [], "deterministic": true
     }], "engines": [{"engine": "llamacpp", "engine_versions": ["b6500"]}]}))
+}
+
+/// A model as large as people have them.
+pub(super) fn model() -> ModelEntry {
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    read(json!({
+        "id": "qwen3-8b", "state": "Active", "source": "hf:org/Qwen3-8B-GGUF/qwen3-8b-q4_k_m.gguf",
+        "resolved": "hf:org/Qwen3-8B-GGUF@0123456789abcdef0123456789abcdef01234567/qwen3-8b-q4_k_m.gguf",
+        "digest": digest, "bytes": 5_027_783_488_u64,
+        "files": [{"name": "qwen3-8b-q4_k_m.gguf", "bytes": 5_027_783_488_u64, "sha256": digest,
+                   "place": {"cached": "models/qwen3-8b/abababababababab/qwen3-8b-q4_k_m.gguf"}}],
+        "facts": {
+            "format": "gguf", "architecture": "qwen3", "name": "Qwen3 8B", "quantization": "Q4_K_M",
+            "parameters": 8_190_735_360_u64, "tensor_bytes": 5_021_835_264_u64, "offloaded_bytes": 4_671_668_224_u64,
+            "context_length": 40_960, "layers": 36, "embedding_length": 4096, "feed_forward_length": 12_288,
+            "heads": 32, "kv_heads": [8], "key_length": 128, "value_length": 128, "vocabulary": 151_936,
+            "chat_template": true
+        },
+        "created_unix_ms": 1_700_000_000_000_u64, "state_unix_ms": 1_700_000_000_000_u64
+    }))
 }

@@ -26,7 +26,7 @@ pub(super) fn gib(bytes: u64) -> String {
     format!("{}.{}", tenths / 10, tenths % 10)
 }
 
-/// Bytes below a KiB, else KiB or MiB with one decimal.
+/// Bytes below a KiB, else KiB, MiB or GiB with one decimal.
 pub(super) fn bytes(count: u64) -> String {
     let tenths = |unit: u64| {
         let tenths = count.saturating_mul(10).saturating_add(unit / 2) / unit;
@@ -35,7 +35,8 @@ pub(super) fn bytes(count: u64) -> String {
     match count {
         0..1024 => format!("{count} B"),
         1024..1_048_576 => format!("{} KiB", tenths(1024)),
-        _ => format!("{} MiB", tenths(1 << 20)),
+        1_048_576..1_073_741_824 => format!("{} MiB", tenths(1 << 20)),
+        _ => format!("{} GiB", tenths(1 << 30)),
     }
 }
 
@@ -119,8 +120,8 @@ mod tests {
 
     #[test]
     fn small_sizes_have_their_unit() {
-        let shown = [0, 1023, 1536, 5 << 20].map(bytes);
-        assert_eq!(shown, ["0 B", "1023 B", "1.5 KiB", "5.0 MiB"]);
+        let shown = [0, 1023, 1536, 5 << 20, 3 << 29].map(bytes);
+        assert_eq!(shown, ["0 B", "1023 B", "1.5 KiB", "5.0 MiB", "1.5 GiB"]);
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::daemon::{Command, Process};
-use crate::http1::{Call, call};
-use crate::wait::{Look, wait_for};
+use crate::http1::{Answer, Call, call};
 
 /// Longer than its start takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,18 +39,7 @@ impl Registry {
             .arg("serve")
             .arg(&config)
             .spawn()?;
-        let address = wait_for("the registry", PATIENCE, || async {
-            let logs = process.logs();
-            let word = logs
-                .split("listening on ")
-                .nth(1)
-                .and_then(|rest| rest.split(['"', ' ', '\n']).next());
-            match word.and_then(|word| word.parse().ok()) {
-                Some(address) => Look::Ready(address),
-                None => Look::NotYet(logs),
-            }
-        })
-        .await?;
+        let address = process.address_behind("listening on ", PATIENCE).await?;
         Ok(Self {
             address,
             _process: process,
@@ -85,4 +74,68 @@ impl Registry {
         let folder = self.dir.path().join("blobs/docker/registry/v2/blobs/sha256");
         folder.join(&hex[..2]).join(hex).join("data")
     }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stores bytes in a repository; gives their digest, `sha256:…`.
+    ///
+    /// # Errors
+    /// The registry refuses them.
+    pub async fn push_blob(&self, repository: &str, content: &[u8]) -> Result<String> {
+        let digest = format!("sha256:{}", hex_of(content));
+        let begun = call(
+            self.address,
+            &Call::post(&format!("/v2/{repository}/blobs/uploads/")),
+        )
+        .await?;
+        let location = begun.header("Location").unwrap_or_default();
+        let path = location
+            .split_once("://")
+            .map_or(location, |(_, rest)| &rest[rest.find('/').unwrap_or(0)..]);
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let put = Call::new("PUT", &format!("{path}{joint}digest={digest}"))
+            .header("Content-Type", "application/octet-stream")
+            .body(content);
+        stored(call(self.address, &put).await?)?;
+        Ok(digest)
+    }
+
+    /// Stores a manifest under a tag; gives its digest, `sha256:…`.
+    ///
+    /// # Errors
+    /// The registry refuses it.
+    pub async fn push_manifest(
+        &self,
+        repository: &str,
+        tag: &str,
+        media_type: &str,
+        manifest: &str,
+    ) -> Result<String> {
+        let put = Call::new("PUT", &format!("/v2/{repository}/manifests/{tag}"))
+            .header("Content-Type", media_type)
+            .body(manifest);
+        stored(call(self.address, &put).await?)?;
+        Ok(format!("sha256:{}", hex_of(manifest.as_bytes())))
+    }
+}
+
+fn stored(answer: Answer) -> Result<()> {
+    anyhow::ensure!(
+        answer.status == 201,
+        "the registry answers {}: {}",
+        answer.status,
+        answer.text()
+    );
+    Ok(())
+}
+
+fn hex_of(content: &[u8]) -> String {
+    Sha256::digest(content)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

@@ -117,7 +117,21 @@ impl GgufWriter {
     }
 
     /// Writes the file.
-    pub(super) fn finish(self, out: &mut impl Write, seed: u64) -> io::Result<()> {
+    pub(super) fn finish(&self, out: &mut impl Write, seed: u64) -> io::Result<()> {
+        out.write_all(&self.head())?;
+        let mut random = Random(seed);
+        self.tensors
+            .iter()
+            .try_for_each(|tensor| put_data(out, tensor, &mut random))
+    }
+
+    /// Bytes of the tensors in the file.
+    pub(super) fn data_bytes(&self) -> u64 {
+        self.tensors.iter().map(Tensor::size).sum()
+    }
+
+    /// Everything before the data.
+    pub(super) fn head(&self) -> Vec<u8> {
         let mut head = b"GGUF".to_vec();
         head.extend(VERSION.to_le_bytes());
         head.extend((self.tensors.len() as u64).to_le_bytes());
@@ -138,11 +152,7 @@ impl GgufWriter {
             offset += tensor.size();
         }
         pad(&mut head);
-        out.write_all(&head)?;
-        let mut random = Random(seed);
-        self.tensors
-            .iter()
-            .try_for_each(|tensor| put_data(out, tensor, &mut random))
+        head
     }
 
     fn entry(&mut self, key: &str, kind: u32) {

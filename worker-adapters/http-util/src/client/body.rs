@@ -61,6 +61,11 @@ impl ByteStream {
         }
     }
 
+    /// The exchange that it is the body of.
+    pub(super) const fn target(&self) -> &Target {
+        &self.target
+    }
+
     /// The next piece, or `None` at the body's proper end. Nothing is lost when the call is dropped unfinished.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 //! The limits of a client and the rules they must satisfy.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::ResolveNames;
 use crate::error::BuildError;
 
 /// Limits of a [`Client`](super::Client). There is no limit on the length of a stream: a healthy one may run for
@@ -23,6 +25,8 @@ pub struct ClientOptions {
     pub http2_prior_knowledge: bool,
     /// The `User-Agent` header.
     pub user_agent: String,
+    /// Finds the addresses of names; the operating system does unless somebody is named here.
+    pub resolver: Option<Arc<dyn ResolveNames>>,
 }
 
 impl Default for ClientOptions {
@@ -37,6 +41,7 @@ impl Default for ClientOptions {
             request_timeout: Some(Duration::from_secs(10)),
             http2_prior_knowledge: false,
             user_agent: concat!("llama-orch/", env!("CARGO_PKG_VERSION")).to_owned(),
+            resolver: None,
         }
     }
 }

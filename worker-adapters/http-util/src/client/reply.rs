@@ -50,7 +50,7 @@ impl Reply {
             headers,
             body,
         } = response;
-        let body = read_all(&target, &headers, body).await?;
+        let body = read_all(&target, &headers, body, MAX_REPLY_BYTES).await?;
         Ok(Self {
             status,
             headers,
@@ -71,8 +71,28 @@ impl Reply {
     }
 }
 
-async fn read_all(target: &Target, headers: &HeaderMap, mut body: ByteStream) -> Result<Bytes, HttpError> {
-    let limit = MAX_REPLY_BYTES;
+impl StreamResponse {
+    /// Reads the body to its end.
+    ///
+    /// # Errors
+    /// [`HttpError::BodyTooLarge`] beyond `limit` bytes, and those of a body that breaks off.
+    pub async fn bytes(self, limit: usize) -> Result<Bytes, HttpError> {
+        let target = self.body.target().clone();
+        read_all(&target, &self.headers, self.body, limit).await
+    }
+
+    /// The start of the body, redacted, as it is kept of error replies; whatever comes of it within two seconds.
+    pub async fn excerpt(self) -> String {
+        excerpt(self.body).await
+    }
+}
+
+async fn read_all(
+    target: &Target,
+    headers: &HeaderMap,
+    mut body: ByteStream,
+    limit: usize,
+) -> Result<Bytes, HttpError> {
     let too_large = || HttpError::BodyTooLarge {
         target: target.clone(),
         limit,
@@ -126,8 +146,9 @@ async fn excerpt(mut body: ByteStream) -> String {
     text
 }
 
-/// Seconds, or a date. A date is taken relative to the reply's own `Date`, so that the two clocks need not agree.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+/// `Retry-After`: seconds, or a date. A date is taken relative to the reply's own `Date`, so that the two clocks need not
+/// agree.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     if let Some(seconds) = number(headers, RETRY_AFTER) {
         return Some(Duration::from_secs(seconds));
     }

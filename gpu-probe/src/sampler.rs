@@ -125,6 +125,14 @@ impl Sampler {
     }
 }
 
+/// One sample, for whoever needs no more. The thread that was asked goes with its answer; one that hangs is left behind.
+///
+/// # Errors
+/// When the thread cannot be made. That the driver does not answer is in the state.
+pub async fn look_once(gpus: Box<dyn Gpus>, deadline: Duration) -> io::Result<GpuState> {
+    Ok(Probe::start(gpus)?.ask(deadline).await)
+}
+
 /// What a question is answered with.
 pub type Answer = Result<GpuInventory, DriverError>;
 
@@ -265,6 +273,22 @@ mod tests {
         let mut probe = Probe::start(Box::new(Panics)).unwrap();
         assert_eq!(probe.ask(LONG).await, Err(DriverError::ProbeDied));
         assert_eq!(probe.ask(LONG).await, Err(DriverError::ProbeDied));
+    }
+
+    #[tokio::test]
+    async fn one_look_has_its_answer_or_ends_in_time() {
+        let (open, gate) = sync_channel(4);
+        open.send(()).unwrap();
+        let gated = |gate| Gated {
+            gate,
+            calls: Arc::default(),
+        };
+        assert!(look_once(Box::new(gated(gate)), LONG).await.unwrap().is_ok());
+        let (_shut, gate) = sync_channel(4);
+        assert_eq!(
+            look_once(Box::new(gated(gate)), SHORT).await.unwrap(),
+            Err(DriverError::Unresponsive { deadline_ms: 20 })
+        );
     }
 
     #[tokio::test]

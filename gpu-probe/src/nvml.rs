@@ -17,6 +17,9 @@ use tokio::time::Instant;
 use super::condition::Conditions;
 use super::{Desk, DeviceFault, DriverError, GpuInventory, Gpus, MigInstance};
 
+/// What the dynamic linker is asked for where no path is configured.
+pub const NVML_LIBRARY: &str = "libnvidia-ml.so.1";
+
 /// The GPUs that `libnvidia-ml` shows.
 pub struct NvmlGpus {
     library: PathBuf,
