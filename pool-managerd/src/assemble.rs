@@ -16,6 +16,7 @@ use crate::engine::launcher::{Launcher, MIB};
 use crate::engine::shim::LogLimits;
 use crate::facts::{Location, Role};
 use crate::images::Images;
+use crate::learner::cache_types;
 use crate::models::{Files, Models, ServedModel};
 use crate::pool::{Pool, PoolSpec};
 use crate::replica::custody::{Custody, Inheritance, Legacy, NodeCustody, Rest};
@@ -283,6 +284,7 @@ fn spec(config: &PoolConfig, reserved: &Arc<BTreeMap<String, u64>>) -> PoolSpec 
         reserved: Arc::clone(reserved),
         workloads: config.workloads.clone(),
         ctx: config.ctx.get_u32(),
+        cache: cache_types(&config.args),
         deterministic: is_deterministic(config),
         patience: config.load_timeout_ms.duration(),
         retry_after: config.restart.window_ms.duration(),

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use auth_min::BindRefusal;
@@ -18,6 +19,8 @@ use container_runtime::{Home, Owner};
 use http_front::shutdown::{StopSignal, signals};
 use http_front::{BindError, Front, Limits, Listener};
 use llama_orch_client::{ClientConfig, ClientError, OrchestratorClient};
+use model_provisioner::{ProvisionError, Provisioner};
+use narration_core::wall;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -31,11 +34,13 @@ use crate::changes::Changes;
 use crate::engine::container::Client;
 use crate::engine::probe::Clients;
 use crate::facts::DigestCache;
+use crate::fetches::Fetches;
 use crate::gpu::{GpuState, GpuWatch, NVML_LIBRARY, NvmlGpus, Sampler, SamplerOptions};
 use crate::gpu_locks::{GpuLockError, GpuLocks};
 use crate::http::relay::{Passage, PassageOptions};
 use crate::http::{ApiState, router};
 use crate::images::Images;
+use crate::learner::Learner;
 use crate::link::{Link, Sequence};
 use crate::metrics::Metrics;
 use crate::models::Files;
@@ -110,6 +115,9 @@ pub enum StartError {
     /// The orchestrator could not be told where this daemon is.
     #[error(transparent)]
     NoAddress(#[from] NoAddress),
+    /// What models are fetched with.
+    #[error("models cannot be fetched as configured")]
+    Provisioner(#[from] ProvisionError),
     /// The probe thread.
     #[error("the NVML probe thread cannot be started")]
     Probe(#[source] io::Error),
@@ -226,7 +234,9 @@ impl Daemon {
         let gpu_watch = loops.sample(node.nvml_library.as_deref(), &metrics, &changes)?;
         let gpus = gpu_watch.states();
         let shared = engines.shared(gpu_watch, metrics.clone(), changes.clone())?;
-        let files = loops.files(&state, &changes);
+        let provisioner = provisioner(config, environment, &state)?;
+        let catalog = Arc::clone(provisioner.catalog());
+        let files = loops.files(&state, provisioner, &changes);
         let (keep, kept) = watch::channel(None);
         let images = loops.images(&custody, kept, &gpus, &changes);
         let runtimes = custody.client.clone();
@@ -239,6 +249,8 @@ impl Daemon {
         let (orders, ordered) = watch::channel(Orders::default());
         let pools = Pools::new(assembled, ordered);
         story::started(pools.iter().count());
+        let learner = Learner::new(pools.clone(), catalog);
+        loops.tasks.spawn(learner.run(loops.stop.clone()));
 
         let identity = identity(config, reach);
         let relay = relay(config, &identity, &metrics)?;
@@ -302,6 +314,21 @@ impl Daemon {
     }
 }
 
+/// Fetches models into the machine's catalog, as the configuration and the variables of hubs and stores say.
+fn provisioner(
+    config: &Config,
+    environment: &Environment,
+    state: &StateDir,
+) -> Result<Provisioner, ProvisionError> {
+    let own = config.pool_managerd.model_dirs.iter().cloned();
+    let roots = std::iter::once(state.models()).chain(own).collect();
+    let configured = model_provisioner::configured(&config.catalog, roots, environment)?;
+    for notice in &configured.notices {
+        tracing::warn!(notice, "a setting has no effect here");
+    }
+    Provisioner::new(configured.settings, wall::unix_ms)
+}
+
 /// Sampler, file watchers, reconcile loop and link.
 #[derive(Debug, Default)]
 struct Loops {
@@ -333,9 +360,16 @@ impl Loops {
         Ok(gpus)
     }
 
-    fn files(&self, state: &StateDir, changes: &Changes) -> Files {
+    fn files(&self, state: &StateDir, provisioner: Provisioner, changes: &Changes) -> Files {
         let digests = DigestCache::open(state.digests());
-        Files::new(digests, changes.clone(), self.tasks.clone(), self.stop.clone())
+        let fetches = Fetches::new(provisioner, changes.clone(), self.tasks.clone());
+        Files::new(
+            digests,
+            fetches,
+            changes.clone(),
+            self.tasks.clone(),
+            self.stop.clone(),
+        )
     }
 
     fn images(

@@ -6,6 +6,8 @@ mod watcher;
 
 use std::path::{Path, PathBuf};
 
+use crate::fetches::Fetched;
+
 pub use digest::{DigestCache, DigestError};
 pub use watcher::{FileWatcher, WatchedFile, identity_at};
 
@@ -70,8 +72,8 @@ pub enum Location {
         /// The folders.
         roots: Vec<PathBuf>,
     },
-    /// Nowhere: this version cannot fetch it. Says why.
-    Unsupported(String),
+    /// In the catalog, or on its way there.
+    Fetched(Fetched),
 }
 
 impl Location {
@@ -95,6 +97,8 @@ pub enum Presence {
     Unknown,
     /// It cannot be used; says which file and why.
     Missing(String),
+    /// It is being fetched; says how far that is.
+    Coming(String),
     /// It can.
     Present {
         /// Where it was found.

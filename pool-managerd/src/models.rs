@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::changes::Changes;
 use crate::facts::{DigestCache, FileWatcher, Location, Role, WatchedFile};
+use crate::fetches::Fetches;
 
 /// Most models that are watched only because operations have named them; beyond, the longest unused are forgotten.
 const MAX_NAMED: usize = 64;
@@ -42,6 +43,7 @@ impl Eq for ServedModel {}
 pub struct Files {
     digests: Arc<DigestCache>,
     changes: Changes,
+    fetches: Fetches,
     tasks: TaskTracker,
     stop: CancellationToken,
     known: Arc<Mutex<Vec<(Location, Role, WatchedFile)>>>,
@@ -50,9 +52,16 @@ pub struct Files {
 impl Files {
     /// Watches until `stop`, in `tasks`.
     #[must_use]
-    pub fn new(digests: DigestCache, changes: Changes, tasks: TaskTracker, stop: CancellationToken) -> Self {
+    pub fn new(
+        digests: DigestCache,
+        fetches: Fetches,
+        changes: Changes,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             digests: Arc::new(digests),
+            fetches,
             changes,
             tasks,
             stop,
@@ -72,6 +81,20 @@ impl Files {
         let file = self.watch_until(location.clone(), role, self.stop.clone());
         known.push((location, role, file.clone()));
         file
+    }
+
+    /// Where a model is, or comes to; looked after until `stop` where it has to be fetched.
+    fn model(&self, model: &ModelRef, root: &Path, stop: CancellationToken) -> Location {
+        match model.kind() {
+            ModelRefKind::File => Location::Path(PathBuf::from(model.file_path().unwrap_or_default())),
+            // Cannot leave the root: references have no `..`, no leading slash and no backslash.
+            ModelRefKind::Relative => Location::Path(root.join(model.as_str())),
+            ModelRefKind::Catalog
+            | ModelRefKind::Hub
+            | ModelRefKind::Https
+            | ModelRefKind::S3
+            | ModelRefKind::Oci => Location::Fetched(self.fetches.of(model, root, stop)),
+        }
     }
 
     fn watch_until(&self, location: Location, role: Role, stop: CancellationToken) -> WatchedFile {
@@ -113,7 +136,7 @@ impl Models {
                 model_id: model_id.clone(),
             };
             Arc::new(ServedModel {
-                file: files.watch(location(model_ref, root), Role::Model),
+                file: files.watch(files.model(model_ref, root, files.stop.clone()), Role::Model),
                 choice,
                 sha256: sha256.as_ref().map(ToString::to_string),
             })
@@ -158,9 +181,11 @@ impl Models {
         }
         let stop = self.files.stop.child_token();
         let model = Arc::new(ServedModel {
-            file: self
-                .files
-                .watch_until(self.location(&choice.model_ref), Role::Model, stop.clone()),
+            file: self.files.watch_until(
+                self.location(&choice.model_ref, stop.clone()),
+                Role::Model,
+                stop.clone(),
+            ),
             choice: choice.clone(),
             sha256: self.sha256_of(&choice.model_ref),
         });
@@ -178,12 +203,12 @@ impl Models {
         same.find_map(|model| model.sha256.clone())
     }
 
-    fn location(&self, model_ref: &ModelRef) -> Location {
+    fn location(&self, model_ref: &ModelRef, stop: CancellationToken) -> Location {
         let configured = self
             .configured
             .iter()
             .any(|model| model.choice.model_ref == *model_ref);
-        match location(model_ref, &self.roots[0]) {
+        match self.files.model(model_ref, &self.roots[0], stop) {
             Location::Path(path) if !configured => Location::Below {
                 path,
                 roots: self.roots.to_vec(),
@@ -200,37 +225,5 @@ fn forget_one(named: &mut VecDeque<Named>) {
         .position(|named| Arc::strong_count(&named.model) == 1);
     if let Some(forgotten) = unused.and_then(|index| named.remove(index)) {
         forgotten.stop.cancel();
-    }
-}
-
-fn location(model: &ModelRef, root: &Path) -> Location {
-    match model.kind() {
-        ModelRefKind::File => Location::Path(PathBuf::from(model.file_path().unwrap_or_default())),
-        // Neither can leave the root: references have no `..`, no leading slash and no backslash.
-        ModelRefKind::Relative | ModelRefKind::Catalog => Location::Path(root.join(model.as_str())),
-        ModelRefKind::Hub | ModelRefKind::Https | ModelRefKind::S3 | ModelRefKind::Oci => {
-            Location::Unsupported(format!(
-                "{} must be fetched first: pool-managerd loads files of this node (file:/absolute/path)",
-                model.as_str()
-            ))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn located(text: &str) -> Location {
-        location(&text.parse().unwrap(), Path::new("/state/models"))
-    }
-
-    #[test]
-    fn models_are_files_of_this_node() {
-        let path = |text: &str| Location::Path(PathBuf::from(text));
-        assert_eq!(located("file:/data/m.gguf"), path("/data/m.gguf"));
-        assert_eq!(located("qwen/m.gguf"), path("/state/models/qwen/m.gguf"));
-        assert_eq!(located("m.gguf"), path("/state/models/m.gguf"));
-        assert!(matches!(located("hf:org/repo"), Location::Unsupported(why) if why.contains("hf:org/repo")));
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::engine::output::Output;
 use crate::facts::{FileIdentity, Inputs, WatchedFile};
+use crate::learner::CacheTypes;
 use crate::models::{Models, ServedModel};
 use crate::replica::{ReplicaHandle, ReplicaView};
 use crate::rollout::{Rollout, Side, SideGoal};
@@ -37,6 +38,8 @@ pub struct PoolSpec {
     pub workloads: Vec<Workload>,
     /// Context per slot, tokens.
     pub ctx: u32,
+    /// The types of its KV cache; `None` where its arguments ask for one that is not known here.
+    pub cache: Option<CacheTypes>,
     /// Whether its settings make output reproducible.
     pub deterministic: bool,
     /// How long a start may be held up by what may pass.
@@ -225,6 +228,7 @@ impl Pool {
                 model_ref: model.choice.model_ref.clone(),
                 bytes: model.file.identity().map(|identity| identity.size),
                 weight_bytes: model.file.weights(),
+                fetch: model.file.fetch(),
                 load_failed: rollout.failed_load(&model.choice, now_ms).map(str::to_owned),
             })
             .collect()

@@ -169,6 +169,7 @@ fn file(presence: &Presence, cause: UnreadyCause, cure: &str) -> Result<(), Unre
     match presence {
         Presence::Present { .. } => Ok(()),
         Presence::Missing(why) => Err(Unready::new(cause, format!("{why}; {cure}"))),
+        Presence::Coming(what) => Err(Unready::new(UnreadyCause::ModelFetching, what.as_str())),
         Presence::Unknown => Err(Unready::new(cause, "the file has not been looked at yet")),
     }
 }

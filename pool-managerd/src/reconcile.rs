@@ -177,6 +177,7 @@ impl Scene<'_> {
 
     /// Judged by a look at the file that is newer than the wish for it.
     fn could_start(&self, rollout: &Rollout, model: &ServedModel) -> Result<(), Unready> {
+        model.file.want();
         if model.file.looked_ms() <= rollout.since_ms() {
             model.file.look_again();
             return Err(Unready::new(
@@ -230,6 +231,7 @@ impl Scene<'_> {
             });
         };
         let model = self.pool.models.get(choice);
+        model.file.want();
         let unknown =
             model.file.presence() == Presence::Unknown || self.pool.source.gate() == EngineGate::Unknown;
         if unknown && first_looks == FirstLooks::Awaited {

@@ -105,7 +105,7 @@ impl EngineSource {
 
 fn of_presence(presence: &Presence) -> EngineGate {
     match presence {
-        Presence::Unknown => EngineGate::Unknown,
+        Presence::Unknown | Presence::Coming(_) => EngineGate::Unknown,
         Presence::Present { .. } => EngineGate::Open,
         Presence::Missing(why) => EngineGate::Closed(Unready::new(
             UnreadyCause::EngineMissing,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api_types::operation::{OperationPhase, OperationState, OperationStatus};
 use api_types::pool::ReplicaState;
-use api_types::{EngineKind, ModelId, PoolId, ReplicaId};
+use api_types::{EngineKind, ModelId, ModelRef, PoolId, ReplicaId};
 use narration_core::Narration;
 
 use crate::engine::probe::EngineFacts;
@@ -206,6 +206,31 @@ fn act(operation: &OperationStatus, fresh: bool) -> (&'static str, String) {
         },
     };
     (action, human)
+}
+
+/// Tells that a model is fetched.
+pub fn fetching(reference: &ModelRef, id: &ModelId, bytes: u64) {
+    let human = "A model is fetched into the catalog";
+    Narration::new(ACTOR, "fetch", id, human)
+        .model_id(Some(id))
+        .emit();
+    tracing::info!(%reference, bytes, "a model is fetched");
+}
+
+/// Tells that a model is here.
+pub fn fetched(reference: &ModelRef, id: &ModelId) {
+    let human = "The model is whole and in the catalog";
+    Narration::new(ACTOR, "fetch", id, human)
+        .model_id(Some(id))
+        .emit();
+    tracing::info!(%reference, "a model has been fetched");
+}
+
+/// Tells why a model is not here.
+pub fn not_fetched(reference: &ModelRef, why: &str) {
+    let human = "A model could not be fetched; it is tried again";
+    Narration::new(ACTOR, "fetch", &"model", human).warning().emit();
+    tracing::warn!(%reference, why, "a model could not be fetched");
 }
 
 /// Tells that an image is being fetched.

@@ -91,6 +91,7 @@ pub const fn cure(cause: UnreadyCause) -> &'static str {
             "the engine sees no usable GPU: a build without CUDA, a driver older than its CUDA, or a wrong device mask"
         }
         UnreadyCause::ModelMissing => "put the model file where the pool's configuration says",
+        UnreadyCause::ModelFetching => "the model is being fetched",
         UnreadyCause::EngineMissing => "install the engine, or correct the pool's binary or container.image",
         UnreadyCause::EnginePulling => "the engine's image is being fetched from its registry",
         UnreadyCause::ContainerRuntimeUnavailable => {

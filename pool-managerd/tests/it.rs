@@ -5,6 +5,8 @@
 mod containers;
 #[path = "it/engines.rs"]
 mod engines;
+#[path = "it/fetches.rs"]
+mod fetches;
 #[path = "it/gpus.rs"]
 mod gpus;
 #[path = "it/http.rs"]

@@ -178,8 +178,10 @@ pub enum UnreadyCause {
     DriverUnavailable,
     /// A device of the mask is not there.
     DeviceMissing,
-    /// The model file is not there or not readable.
+    /// The model file is not there or not readable, or could not be fetched.
     ModelMissing,
+    /// The model is being fetched.
+    ModelFetching,
     /// The engine's binary or image is not there, or cannot be executed.
     EngineMissing,
     /// The engine's image is being fetched.
@@ -286,6 +288,19 @@ pub struct ReplicaReport {
     pub last_error: Option<String>,
 }
 
+/// A model on its way to a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelFetch {
+    /// What is there already, bytes.
+    pub bytes: u64,
+    /// What will be there, bytes; absent while its source has not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_bytes: Option<u64>,
+    /// Until it is there at the present rate, ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta_ms: Option<u64>,
+}
+
 /// A model that a pool can serve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PoolModel {
@@ -299,6 +314,9 @@ pub struct PoolModel {
     /// What of it has to be on GPUs at least, bytes, where its header tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_bytes: Option<u64>,
+    /// How far it is, while it is fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetch: Option<ModelFetch>,
     /// Why its last load has failed, while that is not long ago: no task's wish loads it, an operation does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_failed: Option<String>,

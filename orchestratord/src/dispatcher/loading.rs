@@ -9,9 +9,10 @@ use api_types::{ModelRef, PoolId};
 pub(super) struct Loading {
     /// The pool.
     pub pool_id: PoolId,
-    /// What is on the GPUs already, bytes; absent where the driver does not tell.
+    /// What is on the GPUs already, bytes; absent where the driver does not tell. Of a model that is being fetched: what is
+    /// on the node.
     pub done: Option<u64>,
-    /// What will be there at least, bytes; absent where the model's header does not tell.
+    /// What will be there at least, bytes; absent where the model's header, or its source, does not tell.
     pub total: Option<u64>,
 }
 
@@ -24,6 +25,15 @@ impl Loading {
         let loads = loads.and_then(|operation| operation.model_ref.as_ref());
         let swaps = loads.is_some() && loads == listed.map(|listed| &listed.model_ref);
         let starts = model.means(&report.model_id, &report.model_ref);
+        if let Some(fetch) = listed.and_then(|listed| listed.fetch)
+            && (swaps || starts)
+        {
+            return Some(Self {
+                pool_id: report.pool_id.clone(),
+                done: Some(fetch.bytes),
+                total: fetch.total_bytes,
+            });
+        }
         let replicas: Vec<&ReplicaReport> = report.replicas.iter().filter(is_under_way).collect();
         if replicas.is_empty() || !(swaps || starts) {
             return None;

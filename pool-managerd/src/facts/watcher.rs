@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use api_types::pool::ModelFetch;
 use narration_core::wall;
 use rustix::fs::{Access, access};
 use tokio::sync::{Notify, watch};
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Digest, DigestCache, DigestError, FileIdentity, Location, Presence, Role};
 use crate::changes::Changes;
+use crate::fetches::{FetchState, Fetched};
 
 /// Between two looks: an operator who puts a file in place sees the pool start within this time.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -28,6 +30,7 @@ pub struct WatchedFile {
     presence: watch::Receiver<Presence>,
     digest: watch::Receiver<Option<Digest>>,
     looks: Arc<Looks>,
+    fetched: Option<Fetched>,
 }
 
 /// When a file was looked at, and who wants it looked at.
@@ -43,6 +46,19 @@ impl WatchedFile {
     #[must_use]
     pub fn looked_ms(&self) -> u64 {
         self.looks.begun_ms.load(Ordering::Acquire)
+    }
+
+    /// A pool is to serve it: what has to be fetched is fetched.
+    pub fn want(&self) {
+        if let Some(fetched) = &self.fetched {
+            fetched.want();
+        }
+    }
+
+    /// How far it is, while it is fetched.
+    #[must_use]
+    pub fn fetch(&self) -> Option<ModelFetch> {
+        self.fetched.as_ref().and_then(Fetched::progress)
     }
 
     /// Has it looked at soon; its end is announced, whatever it shows.
@@ -61,7 +77,7 @@ impl WatchedFile {
     pub fn identity(&self) -> Option<FileIdentity> {
         match &*self.presence.borrow() {
             Presence::Present { identity, .. } => Some(*identity),
-            Presence::Unknown | Presence::Missing(_) => None,
+            Presence::Unknown | Presence::Missing(_) | Presence::Coming(_) => None,
         }
     }
 
@@ -70,7 +86,7 @@ impl WatchedFile {
     pub fn weights(&self) -> Option<u64> {
         match &*self.presence.borrow() {
             Presence::Present { weights, .. } => *weights,
-            Presence::Unknown | Presence::Missing(_) => None,
+            Presence::Unknown | Presence::Missing(_) | Presence::Coming(_) => None,
         }
     }
 
@@ -79,7 +95,7 @@ impl WatchedFile {
     pub fn path(&self) -> Option<PathBuf> {
         match &*self.presence.borrow() {
             Presence::Present { path, .. } => Some(path.clone()),
-            Presence::Unknown | Presence::Missing(_) => None,
+            Presence::Unknown | Presence::Missing(_) | Presence::Coming(_) => None,
         }
     }
 
@@ -111,6 +127,10 @@ impl FileWatcher {
         let (presence, seen) = watch::channel(Presence::Unknown);
         let (digest, computed) = watch::channel(None);
         let looks = Arc::new(Looks::default());
+        let fetched = match &location {
+            Location::Fetched(fetched) => Some(fetched.clone()),
+            _ => None,
+        };
         let watcher = Self {
             location,
             role,
@@ -122,6 +142,7 @@ impl FileWatcher {
             presence: seen,
             digest: computed,
             looks,
+            fetched,
         };
         (watcher, file)
     }
@@ -228,7 +249,7 @@ fn weighed(mut seen: Presence, before: &Presence, role: Role) -> Presence {
 fn look(location: &Location, role: Role) -> Presence {
     match location {
         Location::Path(path) => look_at(path, role).unwrap_or_else(Presence::Missing),
-        Location::Unsupported(why) => Presence::Missing(why.clone()),
+        Location::Fetched(fetched) => look_at_fetched(fetched, role),
         Location::Below { path, roots } => {
             let inside = inside(path, roots).and_then(|path| look_at(&path, role));
             inside.unwrap_or_else(Presence::Missing)
@@ -241,6 +262,27 @@ fn look(location: &Location, role: Role) -> Presence {
                 .next()
                 .unwrap_or_else(|| Presence::Missing(format!("{} is in no folder of PATH", name.display())))
         }
+    }
+}
+
+fn look_at_fetched(fetched: &Fetched, role: Role) -> Presence {
+    let instead = || look_at(fetched.instead()?, role).ok();
+    match fetched.state() {
+        FetchState::Unknown => Presence::Unknown,
+        FetchState::Absent => Presence::Coming("the model is fetched when it is needed".to_owned()),
+        FetchState::Coming(fetch) => Presence::Coming(progress(fetch)),
+        FetchState::Failed(why) => instead().unwrap_or(Presence::Missing(why)),
+        FetchState::Here(path) => look_at(&path, role).unwrap_or_else(Presence::Missing),
+    }
+}
+
+fn progress(fetch: ModelFetch) -> String {
+    match fetch.total_bytes {
+        Some(total) => format!(
+            "the model is being fetched: {} of {total} bytes are here",
+            fetch.bytes
+        ),
+        None => "the model is being fetched".to_owned(),
     }
 }
 

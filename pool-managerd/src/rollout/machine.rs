@@ -4,7 +4,7 @@ use api_types::operation::{DesiredPool, ModelChoice, OperationKind, OperationPha
 use api_types::pool::UnreadyCause;
 
 use super::{Before, FailedLoad, Operation, Retiring, Rollout, Side};
-use crate::trouble::Unready;
+use crate::trouble::{Unready, needs_a_person};
 
 /// What is seen of one side's engines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -172,9 +172,10 @@ impl Rollout {
     }
 
     fn loading(&mut self, side: &SideView, now_ms: u64) {
+        let hopeless = |why: &&Unready| side.given_up || needs_a_person(why.cause);
         if side.ready {
             self.finish(Ok(()), now_ms);
-        } else if let Some(why) = side.failure.as_ref().filter(|_| side.given_up) {
+        } else if let Some(why) = side.failure.as_ref().filter(hopeless) {
             let why = why.hint.clone();
             if let Some(operation) = &self.operation {
                 self.settled.loaded = operation.before.loaded;
@@ -189,6 +190,8 @@ impl Rollout {
             return;
         }
         match (&world.candidate, &world.room_beside) {
+            // A download has limits of its own.
+            (Err(why), _) if why.cause == UnreadyCause::ModelFetching => {}
             (Err(why), _) if why.cause == UnreadyCause::Loading && !self.is_overdue(world) => {}
             (Err(why), _) => self.finish(Err(why.hint.clone()), world.now_ms),
             (Ok(()), Ok(())) => self.enter(OperationPhase::Beside, world.now_ms),

@@ -55,6 +55,8 @@ pub(crate) struct Rig {
     pub(crate) node: String,
     /// Lines of the pool.
     pub(crate) pool: String,
+    /// What the pool serves; a file of the rig's folder unless said otherwise.
+    pub(crate) model_ref: Option<String>,
     /// Lines of the pool's environment.
     pub(crate) env: String,
     /// The container that the engine runs in instead: its key's value, as TOML.
@@ -89,6 +91,7 @@ impl Rig {
             head: String::new(),
             node: String::new(),
             pool: String::new(),
+            model_ref: None,
             env: String::new(),
             container: None,
             devices: vec![GPUS[0].to_owned()],
@@ -147,7 +150,7 @@ keep_engines = {}
 [[pool_managerd.pools]]
 id = "p"
 engine = "llamacpp"
-model = "file:{dir}/tiny.gguf"
+model = {:?}
 devices = {:?}
 slots = 2
 ctx = 512
@@ -167,6 +170,9 @@ window_ms = 600000
             self.library.display(),
             self.keep_engines,
             self.node,
+            self.model_ref
+                .clone()
+                .unwrap_or_else(|| format!("file:{dir}/tiny.gguf")),
             self.devices,
             self.launcher(),
             self.grace_ms,
