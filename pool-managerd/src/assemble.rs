@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::engine::command::{EngineMode, EngineSpec};
 use crate::engine::launcher::{Launcher, MIB};
 use crate::engine::shim::LogLimits;
-use crate::facts::{Location, Role};
+use crate::facts::{Location, Role, Shelf};
 use crate::images::Images;
 use crate::models::{Files, Models, ServedModel};
 use crate::pool::{Pool, PoolSpec};
@@ -44,6 +44,7 @@ pub struct Assembly<'a> {
     shared: &'a Shared,
     files: &'a Files,
     images: &'a Images,
+    shelf: Shelf,
     node: NodeCustody,
     inheritance: Inheritance,
     reserved: Arc<BTreeMap<String, u64>>,
@@ -81,6 +82,7 @@ impl<'a> Assembly<'a> {
         state: &'a StateDir,
         shared: &'a Shared,
         watchers: (&'a Files, &'a Images),
+        shelf: Shelf,
         node: NodeCustody,
     ) -> Result<Self, StateDirError> {
         Ok(Self {
@@ -95,6 +97,7 @@ impl<'a> Assembly<'a> {
             actors: Vec::new(),
             files: watchers.0,
             images: watchers.1,
+            shelf,
         })
     }
 
@@ -139,7 +142,13 @@ impl<'a> Assembly<'a> {
     fn pool(&mut self, config: &PoolConfig) -> Result<Assembled, StateDirError> {
         let launcher = Launcher::of(config.launcher());
         let source = self.source(&launcher, config);
-        let models = Models::new(config, self.files, &self.state.models(), &self.config.model_dirs);
+        let models = Models::new(
+            config,
+            self.files,
+            &self.state.models(),
+            &self.config.model_dirs,
+            &self.shelf,
+        );
         let rollout = self.rollout(&config.id, &models, config.load_on == LoadOn::Start);
         let common = Common {
             config,

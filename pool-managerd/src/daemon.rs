@@ -30,7 +30,7 @@ use crate::assemble::{Assembled, Assembly};
 use crate::changes::Changes;
 use crate::engine::container::Client;
 use crate::engine::probe::Clients;
-use crate::facts::DigestCache;
+use crate::facts::{DigestCache, Shelf};
 use crate::gpu::{GpuState, GpuWatch, NVML_LIBRARY, NvmlGpus, Sampler, SamplerOptions};
 use crate::gpu_locks::{GpuLockError, GpuLocks};
 use crate::http::relay::{Passage, PassageOptions};
@@ -230,7 +230,16 @@ impl Daemon {
         let (keep, kept) = watch::channel(None);
         let images = loops.images(&custody, kept, &gpus, &changes);
         let runtimes = custody.client.clone();
-        let assembly = Assembly::new(node, environment, &state, &shared, (&files, &images), custody)?;
+        let shelf = Shelf::at(&config.catalog.root);
+        let assembly = Assembly::new(
+            node,
+            environment,
+            &state,
+            &shared,
+            (&files, &images),
+            shelf,
+            custody,
+        )?;
         let rollouts = assembly.rollouts();
         let (assembled, rest) = assembly.pools()?;
         keep.send_replace(Some(rest.kept));

@@ -2,11 +2,15 @@
 //! digests. Each file is watched by two loops of its own, so that a disk that hangs delays nothing else.
 
 mod digest;
+mod shelf;
 mod watcher;
 
 use std::path::{Path, PathBuf};
 
+use api_types::ModelRef;
+
 pub use digest::{DigestCache, DigestError};
+pub use shelf::Shelf;
 pub use watcher::{FileWatcher, WatchedFile, identity_at};
 
 /// Tells one version of a file from another without reading it.
@@ -70,11 +74,41 @@ pub enum Location {
         /// The folders.
         roots: Vec<PathBuf>,
     },
-    /// Nowhere: this version cannot fetch it. Says why.
-    Unsupported(String),
+    /// Where this machine's catalog has it.
+    Catalog {
+        /// The catalog.
+        shelf: Shelf,
+        /// The model.
+        model: ModelRef,
+        /// Where to look when the catalog does not have it.
+        otherwise: Box<Self>,
+    },
+    /// Nowhere: somebody has to fetch it. Says how.
+    Unfetched(String),
 }
 
 impl Location {
+    /// The same, but what is a path must not lead out of these folders. What is in the catalog an operator has put there.
+    #[must_use]
+    pub fn confined(self, roots: &[PathBuf]) -> Self {
+        match self {
+            Self::Path(path) => Self::Below {
+                path,
+                roots: roots.to_vec(),
+            },
+            Self::Catalog {
+                shelf,
+                model,
+                otherwise,
+            } => Self::Catalog {
+                shelf,
+                model,
+                otherwise: Box::new(otherwise.confined(roots)),
+            },
+            other @ (Self::Search { .. } | Self::Below { .. } | Self::Unfetched(_)) => other,
+        }
+    }
+
     /// `name` in the folders of a `PATH`, or itself when it is absolute.
     #[must_use]
     pub fn in_search_path(name: &Path, search_path: &str) -> Self {

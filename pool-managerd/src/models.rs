@@ -1,5 +1,6 @@
 //! The models that pools can serve: from a reference to a watched file of this node. Pools that name the same file share
-//! its watcher. May touch: the configured models, the node's model folder, and the folders of `model_dirs`.
+//! its watcher. May touch: the configured models, the node's model folder, the folders of `model_dirs`, and the catalog, for
+//! reading.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::changes::Changes;
-use crate::facts::{DigestCache, FileWatcher, Location, Role, WatchedFile};
+use crate::facts::{DigestCache, FileWatcher, Location, Role, Shelf, WatchedFile};
 
 /// Most models that are watched only because operations have named them; beyond, the longest unused are forgotten.
 const MAX_NAMED: usize = 64;
@@ -88,6 +89,7 @@ pub struct Models {
     configured: Arc<[Arc<ServedModel>]>,
     files: Files,
     roots: Arc<[PathBuf]>,
+    shelf: Shelf,
     named: Arc<Mutex<VecDeque<Named>>>,
 }
 
@@ -99,10 +101,10 @@ struct Named {
 }
 
 impl Models {
-    /// Those of a pool's configuration; `root` is where relative references lie, and with `dirs` it is what operations
-    /// may take others from.
+    /// Those of a pool's configuration. `root` is where relative references lie; with `dirs` and the catalog it is what
+    /// operations may take others from.
     #[must_use]
-    pub fn new(config: &PoolConfig, files: &Files, root: &Path, dirs: &[PathBuf]) -> Self {
+    pub fn new(config: &PoolConfig, files: &Files, root: &Path, dirs: &[PathBuf], shelf: &Shelf) -> Self {
         let first = (&config.model, &config.model_id, &config.model_sha256);
         let more = config.models.iter();
         let more = more.map(|model| (&model.model, &model.model_id, &model.model_sha256));
@@ -113,7 +115,7 @@ impl Models {
                 model_id: model_id.clone(),
             };
             Arc::new(ServedModel {
-                file: files.watch(location(model_ref, root), Role::Model),
+                file: files.watch(location(model_ref, root, shelf), Role::Model),
                 choice,
                 sha256: sha256.as_ref().map(ToString::to_string),
             })
@@ -124,6 +126,7 @@ impl Models {
             roots: std::iter::once(root.to_owned())
                 .chain(dirs.iter().cloned())
                 .collect(),
+            shelf: shelf.clone(),
             named: Arc::default(),
         }
     }
@@ -183,12 +186,11 @@ impl Models {
             .configured
             .iter()
             .any(|model| model.choice.model_ref == *model_ref);
-        match location(model_ref, &self.roots[0]) {
-            Location::Path(path) if !configured => Location::Below {
-                path,
-                roots: self.roots.to_vec(),
-            },
-            other => other,
+        let location = location(model_ref, &self.roots[0], &self.shelf);
+        if configured {
+            location
+        } else {
+            location.confined(&self.roots)
         }
     }
 }
@@ -203,17 +205,25 @@ fn forget_one(named: &mut VecDeque<Named>) {
     }
 }
 
-fn location(model: &ModelRef, root: &Path) -> Location {
-    match model.kind() {
-        ModelRefKind::File => Location::Path(PathBuf::from(model.file_path().unwrap_or_default())),
+fn location(model: &ModelRef, root: &Path, shelf: &Shelf) -> Location {
+    let otherwise = match model.kind() {
+        ModelRefKind::File => return Location::Path(PathBuf::from(model.file_path().unwrap_or_default())),
         // Neither can leave the root: references have no `..`, no leading slash and no backslash.
-        ModelRefKind::Relative | ModelRefKind::Catalog => Location::Path(root.join(model.as_str())),
+        ModelRefKind::Relative => return Location::Path(root.join(model.as_str())),
+        ModelRefKind::Catalog => Location::Path(root.join(model.as_str())),
         ModelRefKind::Hub | ModelRefKind::Https | ModelRefKind::S3 | ModelRefKind::Oci => {
-            Location::Unsupported(format!(
-                "{} must be fetched first: pool-managerd loads files of this node (file:/absolute/path)",
-                model.as_str()
+            // A query may be a credential.
+            let asked = model.without_query();
+            let asked = asked.as_str();
+            Location::Unfetched(format!(
+                "{asked} is not in the catalog: `llama-orch models pull {asked}` fetches it"
             ))
         }
+    };
+    Location::Catalog {
+        shelf: shelf.clone(),
+        model: model.clone(),
+        otherwise: Box::new(otherwise),
     }
 }
 
@@ -222,15 +232,40 @@ mod tests {
     use super::*;
 
     fn located(text: &str) -> Location {
-        location(&text.parse().unwrap(), Path::new("/state/models"))
+        let shelf = Shelf::at(Path::new("/catalog"));
+        location(&text.parse().unwrap(), Path::new("/state/models"), &shelf)
     }
 
     #[test]
-    fn models_are_files_of_this_node() {
+    fn models_are_files_of_this_node_or_in_its_catalog() {
         let path = |text: &str| Location::Path(PathBuf::from(text));
         assert_eq!(located("file:/data/m.gguf"), path("/data/m.gguf"));
         assert_eq!(located("qwen/m.gguf"), path("/state/models/qwen/m.gguf"));
-        assert_eq!(located("m.gguf"), path("/state/models/m.gguf"));
-        assert!(matches!(located("hf:org/repo"), Location::Unsupported(why) if why.contains("hf:org/repo")));
+        let otherwise = |text: &str| match located(text) {
+            Location::Catalog { otherwise, .. } => *otherwise,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(otherwise("m.gguf"), path("/state/models/m.gguf"));
+        assert!(matches!(
+            otherwise("https://host/m.gguf?sig=secret"),
+            Location::Unfetched(why) if why.contains("models pull https://host/m.gguf`")
+        ));
+    }
+
+    #[test]
+    fn what_only_an_operation_names_stays_in_the_folders_or_the_catalog() {
+        let roots = [PathBuf::from("/state/models")];
+        let below = Location::Below {
+            path: "/state/models/m.gguf".into(),
+            roots: roots.to_vec(),
+        };
+        let Location::Catalog { otherwise, .. } = located("m.gguf").confined(&roots) else {
+            panic!("not in the catalog")
+        };
+        assert_eq!(*otherwise, below);
+        assert!(matches!(
+            located("file:/data/m.gguf").confined(&roots),
+            Location::Below { .. }
+        ));
     }
 }

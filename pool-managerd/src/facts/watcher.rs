@@ -228,7 +228,16 @@ fn weighed(mut seen: Presence, before: &Presence, role: Role) -> Presence {
 fn look(location: &Location, role: Role) -> Presence {
     match location {
         Location::Path(path) => look_at(path, role).unwrap_or_else(Presence::Missing),
-        Location::Unsupported(why) => Presence::Missing(why.clone()),
+        Location::Unfetched(why) => Presence::Missing(why.clone()),
+        Location::Catalog {
+            shelf,
+            model,
+            otherwise,
+        } => match shelf.find(model) {
+            Ok(Some(path)) => look_at(&path, role).unwrap_or_else(Presence::Missing),
+            Ok(None) => look(otherwise, role),
+            Err(why) => Presence::Missing(why),
+        },
         Location::Below { path, roots } => {
             let inside = inside(path, roots).and_then(|path| look_at(&path, role));
             inside.unwrap_or_else(Presence::Missing)

@@ -53,6 +53,8 @@ pub(crate) struct Rig {
     pub(crate) head: String,
     /// Lines of `[pool_managerd]`.
     pub(crate) node: String,
+    /// What the pool loads: [`Rig::model`] unless a test says otherwise.
+    pub(crate) model_ref: String,
     /// Lines of the pool.
     pub(crate) pool: String,
     /// Lines of the pool's environment.
@@ -88,6 +90,7 @@ impl Rig {
             engine: bin_path("scripted-engine")?,
             head: String::new(),
             node: String::new(),
+            model_ref: format!("file:{}/tiny.gguf", dir.path().display()),
             pool: String::new(),
             env: String::new(),
             container: None,
@@ -147,7 +150,7 @@ keep_engines = {}
 [[pool_managerd.pools]]
 id = "p"
 engine = "llamacpp"
-model = "file:{dir}/tiny.gguf"
+model = "{}"
 devices = {:?}
 slots = 2
 ctx = 512
@@ -167,6 +170,7 @@ window_ms = 600000
             self.library.display(),
             self.keep_engines,
             self.node,
+            self.model_ref,
             self.devices,
             self.launcher(),
             self.grace_ms,
