@@ -73,10 +73,32 @@ pub enum Location {
         roots: Vec<PathBuf>,
     },
     /// In the catalog, or on its way there.
-    Fetched(Fetched),
+    Fetched {
+        /// The model.
+        model: Fetched,
+        /// Where to look when the catalog does not have it.
+        otherwise: Option<Box<Self>>,
+    },
 }
 
 impl Location {
+    /// The same, but what is a path must not lead out of these folders. What is in the catalog an operator, or a pool's
+    /// configuration, has put there.
+    #[must_use]
+    pub fn confined(self, roots: &[PathBuf]) -> Self {
+        match self {
+            Self::Path(path) => Self::Below {
+                path,
+                roots: roots.to_vec(),
+            },
+            Self::Fetched { model, otherwise } => Self::Fetched {
+                model,
+                otherwise: otherwise.map(|otherwise| Box::new(otherwise.confined(roots))),
+            },
+            other @ (Self::Search { .. } | Self::Below { .. }) => other,
+        }
+    }
+
     /// `name` in the folders of a `PATH`, or itself when it is absolute.
     #[must_use]
     pub fn in_search_path(name: &Path, search_path: &str) -> Self {

@@ -1,7 +1,7 @@
 //! Models that are fetched: whether the catalog has one and, where it does not, the way into it. Hubs, stores and registries
 //! are asked by way of the model provisioner, as far as `[catalog]` allows; nothing is fetched before a pool wants it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,11 +9,11 @@ use std::time::Duration;
 use api_types::model_ref::ModelRefKind;
 use api_types::pool::ModelFetch;
 use api_types::{Lifecycle, ModelRef};
-use catalog_core::Catalog;
+use catalog_core::{Catalog, CatalogError};
 use model_provisioner::{Notice, Progress, ProvisionError, Provisioner, Reporter};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,8 +44,6 @@ pub struct Fetches {
 #[derive(Debug, Clone)]
 pub struct Fetched {
     reference: ModelRef,
-    /// A file that stands in for it while the catalog has none: a bare name may be either's.
-    instead: Option<PathBuf>,
     state: watch::Receiver<FetchState>,
     wish: Arc<Wish>,
 }
@@ -87,12 +85,6 @@ impl Fetched {
         self.state.borrow().clone()
     }
 
-    /// The file that stands in for it while the catalog has none.
-    #[must_use]
-    pub fn instead(&self) -> Option<&Path> {
-        self.instead.as_deref()
-    }
-
     /// How far it is, while it is on its way.
     #[must_use]
     pub fn progress(&self) -> Option<ModelFetch> {
@@ -122,9 +114,9 @@ impl Fetches {
         }
     }
 
-    /// The model of a reference, looked after until `stop`; a bare name of the catalog may be a file of `root` too.
+    /// The model of a reference, looked after until `stop`.
     #[must_use]
-    pub fn of(&self, reference: &ModelRef, root: &Path, stop: CancellationToken) -> Fetched {
+    pub fn of(&self, reference: &ModelRef, stop: CancellationToken) -> Fetched {
         // No code under the lock panics or waits.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // Whose watcher has ended says no more.
@@ -135,7 +127,6 @@ impl Fetches {
         let (state, seen) = watch::channel(FetchState::Unknown);
         let fetched = Fetched {
             reference: reference.clone(),
-            instead: is_name(reference).then(|| root.join(reference.as_str())),
             state: seen,
             wish: Arc::default(),
         };
@@ -212,42 +203,35 @@ impl Keeper {
 
     async fn look_after(&self) {
         let mut pause = FIRST_PAUSE;
+        let mut not_before = Instant::now();
         loop {
             match self.look().await {
                 Ok(Some(path)) => {
                     self.teller.tell(FetchState::Here(path));
                     pause = FIRST_PAUSE;
-                    sleep(LOOK_INTERVAL).await;
                 }
                 Ok(None) if is_name(&self.reference) => {
-                    let why = format!(
-                        "no model of the catalog is called {} (llama-orch models list), and no file here",
-                        self.reference
-                    );
-                    self.teller.tell(FetchState::Failed(why));
-                    sleep(LOOK_INTERVAL).await;
+                    let name = &self.reference;
+                    self.teller.tell(FetchState::Failed(format!(
+                        "no model of the catalog is called {name} (llama-orch models list)"
+                    )));
                 }
+                // Why is told already.
+                Ok(None) if Instant::now() < not_before => {}
                 Ok(None) if self.wish.wanted.swap(false, Ordering::AcqRel) => {
                     if let Err(error) = self.fetch().await {
-                        let asked = match &error {
-                            ProvisionError::RateLimited { retry_after, .. } => *retry_after,
-                            _ => None,
-                        };
-                        self.fail(chain(&error));
-                        sleep(asked.unwrap_or_default().max(pause)).await;
+                        not_before = Instant::now() + asked_for(&error).max(pause);
                         pause = (pause * 2).min(LAST_PAUSE);
+                        self.fail(chain(&error));
+                    } else {
+                        continue;
                     }
                 }
-                Ok(None) => {
-                    self.teller.tell(FetchState::Absent);
-                    // Woken by a wish; a model that somebody else has added shows all the same.
-                    let _wished_or_due = timeout(LOOK_INTERVAL, self.wish.told.notified()).await;
-                }
-                Err(why) => {
-                    self.fail(why);
-                    sleep(LOOK_INTERVAL).await;
-                }
+                Ok(None) => self.teller.tell(FetchState::Absent),
+                Err(why) => self.fail(why),
             }
+            // A wish is heard at once; what somebody else adds or removes shows within the interval.
+            let _wished_or_due = timeout(LOOK_INTERVAL, self.wish.told.notified()).await;
         }
     }
 
@@ -284,22 +268,36 @@ impl Keeper {
     }
 }
 
+fn unreadable(error: &CatalogError) -> String {
+    format!("the catalog cannot be read: {}", chain(error))
+}
+
+/// How long the source wants to be left alone.
+fn asked_for(error: &ProvisionError) -> Duration {
+    match error {
+        ProvisionError::RateLimited { retry_after, .. } => retry_after.unwrap_or_default(),
+        _ => Duration::ZERO,
+    }
+}
+
 /// Names a model of the catalog; there is nowhere to fetch it from.
 fn is_name(reference: &ModelRef) -> bool {
     reference.kind() == ModelRefKind::Catalog
 }
 
 fn locate(catalog: &Catalog, reference: &ModelRef) -> Result<Option<PathBuf>, String> {
-    let Some(located) = catalog.locate(reference).map_err(|error| chain(&error))? else {
+    let Some(located) = catalog.locate(reference).map_err(|error| unreadable(&error))? else {
         return Ok(None);
     };
     let id = &located.entry.id;
     if located.entry.state == Lifecycle::Retired {
-        return Err(format!("{id} is retired in the catalog"));
+        return Err(format!(
+            "{id} is retired: `llama-orch models activate {id}` lets it be used again"
+        ));
     }
     if let Some(missing) = located.missing.first() {
         return Err(format!(
-            "{missing} of {id} is missing in the catalog's folder: llama-orch models rm {id}, then pull it again"
+            "{missing} of {id} is not there with its size: `llama-orch models verify {id}` tells more"
         ));
     }
     Ok(located.paths.into_iter().next())

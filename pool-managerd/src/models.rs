@@ -89,11 +89,17 @@ impl Files {
             ModelRefKind::File => Location::Path(PathBuf::from(model.file_path().unwrap_or_default())),
             // Cannot leave the root: references have no `..`, no leading slash and no backslash.
             ModelRefKind::Relative => Location::Path(root.join(model.as_str())),
-            ModelRefKind::Catalog
-            | ModelRefKind::Hub
-            | ModelRefKind::Https
-            | ModelRefKind::S3
-            | ModelRefKind::Oci => Location::Fetched(self.fetches.of(model, root, stop)),
+            ModelRefKind::Catalog => Location::Fetched {
+                model: self.fetches.of(model, stop),
+                // A bare name may be a file's.
+                otherwise: Some(Box::new(Location::Path(root.join(model.as_str())))),
+            },
+            ModelRefKind::Hub | ModelRefKind::Https | ModelRefKind::S3 | ModelRefKind::Oci => {
+                Location::Fetched {
+                    model: self.fetches.of(model, stop),
+                    otherwise: None,
+                }
+            }
         }
     }
 
@@ -208,12 +214,11 @@ impl Models {
             .configured
             .iter()
             .any(|model| model.choice.model_ref == *model_ref);
-        match self.files.model(model_ref, &self.roots[0], stop) {
-            Location::Path(path) if !configured => Location::Below {
-                path,
-                roots: self.roots.to_vec(),
-            },
-            other => other,
+        let location = self.files.model(model_ref, &self.roots[0], stop);
+        if configured {
+            location
+        } else {
+            location.confined(&self.roots)
         }
     }
 }

@@ -52,7 +52,11 @@ impl Gates<'_> {
     /// As [`Gates::check`].
     pub fn apart_from_room(&self) -> Result<(), Unready> {
         devices(self.gpus, self.mask)?;
-        file(self.model, UnreadyCause::ModelMissing, "put the model file there")?;
+        file(
+            self.model,
+            UnreadyCause::ModelMissing,
+            "put the file there, or take it in with `llama-orch models pull` or `models add`",
+        )?;
         self.verified()?;
         engine(self.engine)
     }

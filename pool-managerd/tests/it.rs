@@ -1,6 +1,8 @@
 //! The daemon as a process: real engines (scripted), a fake NVML library, an orchestrator's link routes in
 //! the test.
 
+#[path = "it/catalog.rs"]
+mod catalog;
 #[path = "it/containers.rs"]
 mod containers;
 #[path = "it/engines.rs"]

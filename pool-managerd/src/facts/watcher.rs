@@ -128,7 +128,7 @@ impl FileWatcher {
         let (digest, computed) = watch::channel(None);
         let looks = Arc::new(Looks::default());
         let fetched = match &location {
-            Location::Fetched(fetched) => Some(fetched.clone()),
+            Location::Fetched { model, .. } => Some(model.clone()),
             _ => None,
         };
         let watcher = Self {
@@ -249,7 +249,7 @@ fn weighed(mut seen: Presence, before: &Presence, role: Role) -> Presence {
 fn look(location: &Location, role: Role) -> Presence {
     match location {
         Location::Path(path) => look_at(path, role).unwrap_or_else(Presence::Missing),
-        Location::Fetched(fetched) => look_at_fetched(fetched, role),
+        Location::Fetched { model, otherwise } => look_at_fetched(&model.state(), otherwise.as_deref(), role),
         Location::Below { path, roots } => {
             let inside = inside(path, roots).and_then(|path| look_at(&path, role));
             inside.unwrap_or_else(Presence::Missing)
@@ -265,14 +265,16 @@ fn look(location: &Location, role: Role) -> Presence {
     }
 }
 
-fn look_at_fetched(fetched: &Fetched, role: Role) -> Presence {
-    let instead = || look_at(fetched.instead()?, role).ok();
-    match fetched.state() {
+fn look_at_fetched(state: &FetchState, otherwise: Option<&Location>, role: Role) -> Presence {
+    match state {
         FetchState::Unknown => Presence::Unknown,
         FetchState::Absent => Presence::Coming("the model is fetched when it is needed".to_owned()),
-        FetchState::Coming(fetch) => Presence::Coming(progress(fetch)),
-        FetchState::Failed(why) => instead().unwrap_or(Presence::Missing(why)),
-        FetchState::Here(path) => look_at(&path, role).unwrap_or_else(Presence::Missing),
+        FetchState::Coming(fetch) => Presence::Coming(progress(*fetch)),
+        FetchState::Failed(why) => match otherwise.map(|otherwise| look(otherwise, role)) {
+            Some(present @ Presence::Present { .. }) => present,
+            _ => Presence::Missing(why.clone()),
+        },
+        FetchState::Here(path) => look_at(path, role).unwrap_or_else(Presence::Missing),
     }
 }
 

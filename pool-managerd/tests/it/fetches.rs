@@ -34,7 +34,7 @@ impl Scene {
         let mut rig = Rig::new().await?;
         rig.head = format!("[catalog]\nprivate_origins = [{:?}]\n", hub.url(""));
         rig.variables.push(("HF_ENDPOINT".to_owned(), hub.url("")));
-        rig.model_ref = Some(MODEL.to_owned());
+        MODEL.clone_into(&mut rig.model_ref);
         rig.pool = pool.to_owned();
         let scene = Self { hub, rig };
         scene.serve(&scene.content()?);

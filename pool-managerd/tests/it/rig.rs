@@ -53,10 +53,10 @@ pub(crate) struct Rig {
     pub(crate) head: String,
     /// Lines of `[pool_managerd]`.
     pub(crate) node: String,
+    /// What the pool loads: [`Rig::model`] unless a test says otherwise.
+    pub(crate) model_ref: String,
     /// Lines of the pool.
     pub(crate) pool: String,
-    /// What the pool serves; a file of the rig's folder unless said otherwise.
-    pub(crate) model_ref: Option<String>,
     /// Lines of the pool's environment.
     pub(crate) env: String,
     /// The container that the engine runs in instead: its key's value, as TOML.
@@ -90,8 +90,8 @@ impl Rig {
             engine: bin_path("scripted-engine")?,
             head: String::new(),
             node: String::new(),
+            model_ref: format!("file:{}/tiny.gguf", dir.path().display()),
             pool: String::new(),
-            model_ref: None,
             env: String::new(),
             container: None,
             devices: vec![GPUS[0].to_owned()],
@@ -150,7 +150,7 @@ keep_engines = {}
 [[pool_managerd.pools]]
 id = "p"
 engine = "llamacpp"
-model = {:?}
+model = "{}"
 devices = {:?}
 slots = 2
 ctx = 512
@@ -170,9 +170,7 @@ window_ms = 600000
             self.library.display(),
             self.keep_engines,
             self.node,
-            self.model_ref
-                .clone()
-                .unwrap_or_else(|| format!("file:{dir}/tiny.gguf")),
+            self.model_ref,
             self.devices,
             self.launcher(),
             self.grace_ms,

@@ -6,6 +6,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use api_types::link::NodeReport;
+use api_types::model_ref::ModelRefKind;
+use api_types::{Lifecycle, ModelRef};
+use catalog_core::Catalog;
 use config_schema::{BaseUrl, Config, Environment, Loaded, Overrides, Pool, load_local};
 use container_runtime::{CDI_DIRS, Deadlines, DeviceMask, Needs, Preflight, Setup, detect, preflight};
 use gpu_probe::{GpuInventory, GpuState, NVML_LIBRARY, NvmlGpus, look_once};
@@ -18,6 +21,7 @@ use tokio::time::timeout;
 use crate::args::{DoctorArgs, Global};
 use crate::console::Console;
 use crate::doctor::distribution::Distribution;
+use crate::doctor::pools::Place;
 use crate::doctor::ports::Listener;
 use crate::doctor::{Finding, Level, containers, disk, gpus, pools, ports, system};
 use crate::exit::Exit;
@@ -94,7 +98,7 @@ impl<'c> Doctor<'c> {
         let state = state?;
         let mut findings = system::configuration(loaded.file.as_deref(), &loaded.warnings);
         findings.extend(self.cards(&state, report.as_ref().ok()));
-        findings.extend(self.pools(&node.pools, state.as_deref().ok()));
+        findings.extend(self.pools(config, state.as_deref().ok()));
         findings.extend(room);
         let orchestratord = listener(
             answers.as_ref().err().filter(|_| answers.is_err()),
@@ -149,14 +153,18 @@ impl<'c> Doctor<'c> {
         findings
     }
 
-    fn pools(&self, configured: &[Pool], inventory: Option<&GpuInventory>) -> Vec<Finding> {
+    fn pools(&self, config: &Config, inventory: Option<&GpuInventory>) -> Vec<Finding> {
+        let configured = &config.pool_managerd.pools;
         if configured.is_empty() {
             return vec![pools::none()];
         }
         let engine = |name: &Path| self.in_path(name);
+        let catalog = Catalog::at(&config.catalog.root);
+        let models = config.pool_managerd.state_dir.join("models");
+        let place = |model: &ModelRef| place(model, &catalog, &models);
         let each = configured
             .iter()
-            .map(|pool| pools::check(pool, inventory, &engine));
+            .map(|pool| pools::check(pool, inventory, &engine, &place));
         each.flatten().collect()
     }
 
@@ -249,6 +257,31 @@ fn listener(error: Option<&ClientError>, answers: bool) -> Listener {
         Listener::Daemon
     } else {
         Listener::Other
+    }
+}
+
+/// Where pool-managerd would look for it.
+fn place(model: &ModelRef, catalog: &Catalog, models: &Path) -> Place {
+    let file = match model.kind() {
+        ModelRefKind::File => model.file_path().map(PathBuf::from),
+        ModelRefKind::Relative | ModelRefKind::Catalog => Some(models.join(model.as_str())),
+        ModelRefKind::Hub | ModelRefKind::Https | ModelRefKind::S3 | ModelRefKind::Oci => None,
+    };
+    let in_catalog = match model.kind() {
+        ModelRefKind::File | ModelRefKind::Relative => Ok(None),
+        ModelRefKind::Catalog
+        | ModelRefKind::Hub
+        | ModelRefKind::Https
+        | ModelRefKind::S3
+        | ModelRefKind::Oci => catalog.locate(model),
+    };
+    match in_catalog {
+        Ok(Some(located)) if located.entry.state == Lifecycle::Retired => Place::Retired,
+        Ok(Some(located)) if located.missing.is_empty() => Place::Here,
+        // A catalog that cannot be read is told by every command that needs it.
+        Ok(Some(_)) | Err(_) => Place::Nowhere,
+        Ok(None) if file.is_some_and(|file| file.exists()) => Place::Here,
+        Ok(None) => Place::Nowhere,
     }
 }
 

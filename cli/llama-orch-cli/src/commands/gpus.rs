@@ -86,10 +86,10 @@ fn alone(gpu: &GpuReport, node: &PoolManagerd) -> GpuReport {
 
 /// The cards that can be planned for.
 pub(crate) fn devices(reports: &[GpuReport]) -> Vec<Device> {
-    let usable = reports
-        .iter()
-        .filter(|gpu| gpu.condition == GpuCondition::Healthy && gpu.mig.is_empty());
-    usable.map(device).collect()
+    // One that is too hot cools down.
+    let works = |gpu: &&GpuReport| matches!(gpu.condition, GpuCondition::Healthy | GpuCondition::TooHot);
+    let whole = |gpu: &&GpuReport| gpu.mig.is_empty();
+    reports.iter().filter(works).filter(whole).map(device).collect()
 }
 
 fn device(gpu: &GpuReport) -> Device {

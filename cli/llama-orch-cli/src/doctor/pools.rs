@@ -2,16 +2,30 @@
 
 use std::path::{Path, PathBuf};
 
+use api_types::ModelRef;
+use api_types::model_ref::ModelRefKind;
 use config_schema::{Launcher, Pool};
 use gpu_probe::GpuInventory;
 
 use super::{Finding, Level};
 
-/// One pool. `gpus` is what the driver lists, where it answers; `engine` finds a program by its bare name.
+/// Where a model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It can be loaded.
+    Here,
+    /// The catalog has it, and it may not be used.
+    Retired,
+    /// It is not where it would be loaded from.
+    Nowhere,
+}
+
+/// One pool. `gpus` is what the driver lists, where it answers; `engine` finds a program by its bare name, `place` a model.
 pub(crate) fn check(
     pool: &Pool,
     gpus: Option<&GpuInventory>,
     engine: &dyn Fn(&Path) -> Option<PathBuf>,
+    place: &dyn Fn(&ModelRef) -> Place,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(gpus) = gpus {
@@ -21,7 +35,9 @@ pub(crate) fn check(
             Finding::problem("pool", what).fix(["nvidia-smi -L    # lists them, for `devices`"])
         }));
     }
-    findings.extend(model(pool));
+    findings.extend(model(pool, &pool.model, place));
+    let more = pool.models.iter();
+    findings.extend(more.filter_map(|more| model(pool, &more.model, place)));
     findings.extend(program(pool, engine));
     if findings.is_empty() {
         let what = format!("{}: its model and its engine are here", pool.id);
@@ -30,19 +46,29 @@ pub(crate) fn check(
     findings
 }
 
-fn model(pool: &Pool) -> Option<Finding> {
-    let path = pool.model.file_path()?;
-    if Path::new(path).exists() {
-        return None;
-    }
-    let what = format!("{}: its model {path} is not there", pool.id);
-    Some(Finding::problem("pool", what).fix([
-        "llama-orch models pull hf:ORG/REPO/FILE.gguf".to_owned(),
-        format!(
-            "llama-orch models show MODEL    # its path, for `model` of pool {}",
-            pool.id
+fn model(pool: &Pool, model: &ModelRef, place: &dyn Fn(&ModelRef) -> Place) -> Option<Finding> {
+    // A query may be a credential.
+    let asked = model.without_query();
+    let shown = asked.as_str();
+    let (what, fix) = match place(model) {
+        Place::Here => return None,
+        Place::Retired => (
+            format!("{}: its model {shown} is retired", pool.id),
+            format!("llama-orch models activate {shown}"),
         ),
-    ]))
+        Place::Nowhere => (
+            format!("{}: its model {shown} is not there", pool.id),
+            match model.kind() {
+                ModelRefKind::Hub | ModelRefKind::Https | ModelRefKind::S3 | ModelRefKind::Oci => {
+                    format!("llama-orch models pull {shown}")
+                }
+                ModelRefKind::File | ModelRefKind::Relative | ModelRefKind::Catalog => {
+                    "llama-orch models list    # what is here, for the pool's `model`".to_owned()
+                }
+            },
+        ),
+    };
+    Some(Finding::problem("pool", what).fix([fix]))
 }
 
 fn program(pool: &Pool, engine: &dyn Fn(&Path) -> Option<PathBuf>) -> Option<Finding> {

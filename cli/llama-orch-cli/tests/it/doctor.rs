@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
-use crate::machine::{GPU, Machine};
+use crate::machine::{GPU, MODEL, Machine, model};
 
 fn of<'a>(document: &'a Value, check: &str) -> Vec<&'a Value> {
     let findings = document["findings"].as_array().into_iter().flatten();
@@ -78,6 +78,25 @@ async fn every_problem_is_told_with_what_helps() -> anyhow::Result<()> {
     assert_eq!(levels(&document, "pool"), ["problem"; 3], "{document:#}");
     assert_eq!(levels(&document, "port"), ["problem", "ok"], "{document:#}");
     assert_eq!(levels(&document, "gpu"), ["ok", "warning", "ok"], "{document:#}");
+    machine.configure(&format!(
+        "[[pool_managerd.pools]]\nid = \"chat\"\nengine = \"llamacpp\"\nmodel = \"{MODEL}\"\n\
+         models = [{{ model = \"mine\" }}]\nbinary = \"/bin/sh\"\ndevices = [\"{GPU}\"]\n"
+    ))?;
+    fs::write(machine.folder.path().join("own.gguf"), model()?)?;
+    machine.run(&["models", "add", "own.gguf", "--id", "mine"])?;
+    machine.run(&["models", "retire", "mine"])?;
+    let (models, _) = machine.json(&["doctor"])?;
+    let fixes: Vec<&str> = of(&models, "pool")
+        .iter()
+        .filter_map(|finding| finding["fix"][0].as_str())
+        .collect();
+    assert_eq!(
+        fixes,
+        [
+            format!("llama-orch models pull {MODEL}"),
+            "llama-orch models activate mine".to_owned()
+        ]
+    );
     let port = of(&document, "port")[0]["fix"][0].as_str().unwrap();
     assert!(
         port.contains(&format!(":{}", taken.local_addr()?.port())),
