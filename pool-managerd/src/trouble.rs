@@ -136,7 +136,7 @@ pub const fn cure(cause: UnreadyCause) -> &'static str {
         UnreadyCause::RestartBudgetExhausted => {
             "remove the cause in the last lines, then load the pool again, or replace the model or engine file"
         }
-        UnreadyCause::Draining => "takes new work again when the drain is lifted",
+        UnreadyCause::Draining => "takes new work again after a load: llama-orch pool load POOL",
         UnreadyCause::Stopped => "stopped on purpose",
         UnreadyCause::NodeStale => "check that pool-managerd runs and reaches the orchestrator",
     }

@@ -169,7 +169,7 @@ async fn a_model_on_demand_is_fetched_when_it_is_asked_for() -> Result<()> {
     let scene = Scene::new("load_on = \"demand\"").await?;
     scene
         .hub
-        .always(&file(), Fault::Slow(4_000, Duration::from_millis(50)));
+        .always(&file(), Fault::Slow(60_000, Duration::from_millis(50)));
     let node = scene.rig.start().await?;
     node.until("a look at it", |pool| pool.unloaded).await?;
     assert!(scene.hub.seen().is_empty());
