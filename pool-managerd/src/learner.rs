@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api_types::operation::OperationState;
 use api_types::pool::{PoolReport, ReplicaReport, ReplicaState};
 use api_types::{KvCacheType, MeasuredUsage, UsageKey};
 use catalog_core::Catalog;
@@ -84,6 +85,11 @@ impl Learner {
 
 /// What a report shows of engines that serve: only what is known for sure is a measurement.
 fn measurements(report: &PoolReport, cache: CacheTypes, now_ms: u64) -> Vec<MeasuredUsage> {
+    // While it changes its model, a report has engines of both.
+    let changes = report.operation.as_ref();
+    if changes.is_some_and(|operation| operation.state == OperationState::Running) {
+        return Vec::new();
+    }
     let digest = report
         .model_digest
         .as_deref()

@@ -208,8 +208,9 @@ fn act(operation: &OperationStatus, fresh: bool) -> (&'static str, String) {
     (action, human)
 }
 
-/// Tells that a model is fetched.
+/// Tells that a model is fetched. The query of an address may be a credential, and is not told.
 pub fn fetching(reference: &ModelRef, id: &ModelId, bytes: u64) {
+    let reference = reference.without_query();
     let human = "A model is fetched into the catalog";
     Narration::new(ACTOR, "fetch", id, human)
         .model_id(Some(id))
@@ -219,6 +220,7 @@ pub fn fetching(reference: &ModelRef, id: &ModelId, bytes: u64) {
 
 /// Tells that a model is here.
 pub fn fetched(reference: &ModelRef, id: &ModelId) {
+    let reference = reference.without_query();
     let human = "The model is whole and in the catalog";
     Narration::new(ACTOR, "fetch", id, human)
         .model_id(Some(id))
@@ -228,6 +230,7 @@ pub fn fetched(reference: &ModelRef, id: &ModelId) {
 
 /// Tells why a model is not here.
 pub fn not_fetched(reference: &ModelRef, why: &str) {
+    let reference = reference.without_query();
     let human = "A model could not be fetched; it is tried again";
     Narration::new(ACTOR, "fetch", &"model", human).warning().emit();
     tracing::warn!(%reference, why, "a model could not be fetched");

@@ -50,25 +50,27 @@ fn model(pool: &Pool, model: &ModelRef, place: &dyn Fn(&ModelRef) -> Place) -> O
     // A query may be a credential.
     let asked = model.without_query();
     let shown = asked.as_str();
-    let (what, fix) = match place(model) {
-        Place::Here => return None,
-        Place::Retired => (
-            format!("{}: its model {shown} is retired", pool.id),
-            format!("llama-orch models activate {shown}"),
-        ),
-        Place::Nowhere => (
-            format!("{}: its model {shown} is not there", pool.id),
-            match model.kind() {
-                ModelRefKind::Hub | ModelRefKind::Https | ModelRefKind::S3 | ModelRefKind::Oci => {
-                    format!("llama-orch models pull {shown}")
-                }
-                ModelRefKind::File | ModelRefKind::Relative | ModelRefKind::Catalog => {
-                    "llama-orch models list    # what is here, for the pool's `model`".to_owned()
-                }
-            },
-        ),
+    let fetchable = match model.kind() {
+        ModelRefKind::Hub | ModelRefKind::Https | ModelRefKind::S3 | ModelRefKind::Oci => true,
+        ModelRefKind::File | ModelRefKind::Relative | ModelRefKind::Catalog => false,
     };
-    Some(Finding::problem("pool", what).fix([fix]))
+    let (level, what, fix) = match place(model) {
+        Place::Here => return None,
+        Place::Retired => {
+            let fix = format!("llama-orch models activate {shown}");
+            (Level::Problem, "is retired", fix)
+        }
+        Place::Nowhere if fetchable => {
+            let fix = format!("llama-orch models pull {shown}    # now");
+            (Level::Note, "is fetched when the pool is to serve it", fix)
+        }
+        Place::Nowhere => {
+            let fix = "llama-orch models list    # what is here, for the pool's `model`".to_owned();
+            (Level::Problem, "is not there", fix)
+        }
+    };
+    let what = format!("{}: its model {shown} {what}", pool.id);
+    Some(Finding::new("pool", level, what).fix([fix]))
 }
 
 fn program(pool: &Pool, engine: &dyn Fn(&Path) -> Option<PathBuf>) -> Option<Finding> {

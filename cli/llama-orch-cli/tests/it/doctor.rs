@@ -93,7 +93,7 @@ async fn every_problem_is_told_with_what_helps() -> anyhow::Result<()> {
     assert_eq!(
         fixes,
         [
-            format!("llama-orch models pull {MODEL}"),
+            format!("llama-orch models pull {MODEL}    # now"),
             "llama-orch models activate mine".to_owned()
         ]
     );

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use api_types::{EngineKind, KvCacheType, MeasuredUsage, UsageKey};
+use catalog_core::Catalog;
 use serde_json::json;
 use test_harness_support::gguf::TinyModel;
 
@@ -43,6 +45,27 @@ async fn a_model_of_the_catalog_is_known_by_its_name() -> anyhow::Result<()> {
     let (answer, code) = machine.json(&["plan", "mine", "--gpus", "2"])?;
     assert_eq!((&answer["model"], code), (&json!("mine"), Some(0)), "{answer}");
     assert_eq!(answer["verdicts"][0]["gpus"].as_array().map(Vec::len), Some(2));
+
+    // REQ-VRAM-LEARN: what pool-managerd has seen counts, not the estimate.
+    let (shown, _) = machine.json(&["models", "show", "mine"])?;
+    let seen = MeasuredUsage {
+        key: UsageKey {
+            engine: EngineKind::Llamacpp,
+            engine_version: "b1".to_owned(),
+            model: serde_json::from_value(shown["model"]["digest"].clone())?,
+            ctx: 4096,
+            slots: 1,
+            cache_k: KvCacheType::F16,
+            cache_v: KvCacheType::F16,
+        },
+        bytes: 5 << 30,
+        samples: 1,
+        measured_unix_ms: 1,
+    };
+    Catalog::at(&machine.catalog()).record_usage(&seen, 1)?;
+    let (answer, _) = machine.json(&["plan", "mine"])?;
+    assert_eq!(answer["need"]["basis"], "measured", "{answer}");
+    assert!(answer["need"]["total_bytes"].as_u64() > Some(5 << 30), "{answer}");
     Ok(())
 }
 
