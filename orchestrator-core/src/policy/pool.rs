@@ -161,7 +161,9 @@ impl Readiness {
         } else if report.draining {
             Self::Draining
         } else if report.unloaded {
-            Self::Unloaded
+            // Without a model that may be loaded for a task's sake, a person has to act.
+            let may_load = report.loadable().next().is_some();
+            if may_load { Self::Unloaded } else { Self::Down }
         } else if any(&[S::Ready]) {
             Self::Ready
         } else if any(&[S::Preflight, S::Starting, S::Loading, S::Backoff]) {

@@ -1,7 +1,7 @@
 //! A pool's report and its node's liveness give its readiness: unknown or stale is never ready.
 #![expect(clippy::unwrap_used, reason = "ids written here are well-formed")]
 
-use api_types::pool::{PoolReport, ReplicaReport, ReplicaState, Residency};
+use api_types::pool::{PoolModel, PoolReport, ReplicaReport, ReplicaState, Residency};
 use api_types::{EngineKind, Workload};
 use orchestrator_core::policy::Readiness;
 
@@ -82,7 +82,18 @@ fn the_best_replica_counts_unless_the_pool_drains_or_the_node_is_silent() {
 fn an_unloaded_pool_waits_for_a_task_unless_it_is_drained_or_its_node_silent() {
     let mut pool = report(&[ReplicaState::Stopped], false);
     pool.unloaded = true;
+    pool.models = vec![PoolModel {
+        model_id: "tiny".parse().unwrap(),
+        model_ref: "tiny".parse().unwrap(),
+        bytes: None,
+        weight_bytes: None,
+        fetch: None,
+        load_failed: None,
+    }];
     assert_eq!(Readiness::of(&pool, true), Readiness::Unloaded);
+    pool.models[0].load_failed = Some("no such tensor".to_owned());
+    assert_eq!(Readiness::of(&pool, true), Readiness::Down);
+    pool.models[0].load_failed = None;
     assert_eq!(Readiness::of(&pool, false), Readiness::Down);
     pool.draining = true;
     assert_eq!(Readiness::of(&pool, true), Readiness::Draining);

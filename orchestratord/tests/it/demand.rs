@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use test_harness_support::http1::Call;
-use test_harness_support::scripted_engine::Script;
+use test_harness_support::scripted_engine::{Script, StartFailure};
 use test_harness_support::sse::SseReader;
 use test_harness_support::stream_check::{StreamCheck, Summary};
 use test_harness_support::system::{MODEL, Plan, PoolPlan, System};
@@ -197,4 +197,44 @@ async fn an_idle_neighbour_makes_room_and_a_pinned_one_stays() {
     assert_eq!(of("near")["health"]["cause"], "STOPPED");
     assert_eq!(of("pinned")["health"]["ready"], true);
     assert_eq!(of("late")["model_id"], "other");
+}
+
+/// REQ-MODEL-DEMAND, REQ-FAULT-RESTART-STORM: the task is told, and no task after it starts the engine again.
+#[tokio::test]
+async fn a_model_that_cannot_be_loaded_is_told_and_not_tried_for_ever() {
+    let broken = Script {
+        start_failure: Some(StartFailure {
+            exit_code: 1,
+            message: "error loading model: no such tensor".to_owned(),
+        }),
+        ..Script::default()
+    };
+    let pool = PoolPlan::new("gpu0", 0, 1)
+        .script(broken)
+        .extra("load_on = \"demand\"\nrestart = { initial_ms = 10, max_ms = 20, budget = 1 }\n");
+    let plan = plan(vec![pool]).config("stranded_max_wait_ms = 1000\n");
+    let system = System::start_unready(plan).await.unwrap();
+    system
+        .wait_pools("the pool to wait for a task", |pools| {
+            pools
+                .first()
+                .is_some_and(|pool| pool["health"]["cause"] == "STOPPED")
+        })
+        .await
+        .unwrap();
+    let task = submit(&system, MODEL, 3).await;
+    let (stream, _) = read(&system, &task).await;
+    assert_eq!(stream.outcome(), Some("POOL_UNREADY"), "{stream:?}");
+    let pool = system.pool("gpu0").await.unwrap();
+    let hint = pool["health"]["hint"].as_str().unwrap_or_default();
+    assert!(hint.contains("no such tensor"), "{pool}");
+    assert_eq!(
+        pool["replicas"][0]["generation"], 1,
+        "an engine that refuses a file does not heal"
+    );
+    let body = json!({"model_ref": MODEL, "prompt": "x", "max_tokens": 1});
+    let refused = system.call(Call::post_json("/v1/tasks", &body)).await.unwrap();
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    let pool = system.pool("gpu0").await.unwrap();
+    assert_eq!(pool["replicas"][0]["generation"], 1, "{pool}");
 }
